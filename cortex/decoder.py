@@ -1,0 +1,122 @@
+"""A decoder ready to run: a loaded model with its streams."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cortex.checkpoint import Checkpoint, load_checkpoint
+from cortex.errors import InputError
+from cortex.event_batch import EventBatch, collate
+from cortex.events import Events
+from cortex.streaming import StreamCache
+
+Velocities = npt.NDArray[np.float32]
+
+
+class Decoder:
+    """Decodes windows and streams with one model.
+
+    A decoded velocity is that of the last bin of the newest step. Not thread-safe: one thread owns
+    a decoder.
+
+    Attributes:
+        checkpoint: the model and its vocabulary.
+        name: the model's name.
+        digest: SHA-256 of the weights.
+        grid: the time grid.
+        unit_ids: the unit vocabulary.
+        velocity_unit: unit of the decoded velocity.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str = "cpu", max_streams: int = 64
+    ) -> None:
+        """Moves the model to a device and makes room for streams.
+
+        Raises:
+            InputError: the device is not there.
+        """
+        try:
+            self.device = torch.device(device)
+            self.model = checkpoint.model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"device {device!r} cannot be used: {reason}") from error
+        self.checkpoint = checkpoint
+        self.name = checkpoint.name
+        self.digest = checkpoint.digest
+        self.grid = checkpoint.model.config.grid
+        self.unit_ids = checkpoint.unit_ids
+        self.velocity_unit = checkpoint.velocity_unit
+        self._cache = StreamCache(self.model, max_streams)
+        self._free = list(reversed(range(max_streams)))
+        self._steps_done: dict[int, int] = {}
+        self._last_bin = torch.tensor([self.grid.bins_per_step - 1], device=self.device)
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu", max_streams: int = 64) -> "Decoder":
+        """A decoder from a checkpoint directory. Raises InputError when it cannot be used."""
+        return cls(load_checkpoint(path), device=device, max_streams=max_streams)
+
+    @torch.inference_mode()
+    def decode(self, windows: Sequence[Events]) -> Velocities:
+        """Velocity (B, 2) at the last bin of each window.
+
+        Args:
+            windows: events with time_bin in [0, grid.window_bins). A window is a stream that begins
+                empty at its first step.
+        """
+        batch = self._collate(windows, self.grid.window_steps)
+        velocity = self.model(batch, self._last_bin)[:, -1, 0]
+        return velocity.cpu().numpy()  # type: ignore[no-any-return]
+
+    def open(self) -> int:
+        """Opens an empty stream and returns its slot. Raises InputError when all are taken."""
+        if not self._free:
+            raise InputError(f"all {self._cache.slots} streams are open, expected fewer at once")
+        slot = self._free.pop()
+        self._cache.reset(slot)
+        self._steps_done[slot] = 0
+        return slot
+
+    def close(self, slot: int) -> None:
+        """Frees a stream's slot. Raises InputError when it is not open."""
+        if self._steps_done.pop(slot, None) is None:
+            raise InputError(f"stream slot {slot} is not open")
+        self._free.append(slot)
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[int], events: Sequence[Events]) -> Velocities:
+        """Advances each of B distinct streams by one step.
+
+        Args:
+            slots: open slots, each once.
+            events: each step's events, time_bin in [0, grid.bins_per_step) within the step.
+
+        Returns:
+            Velocity (B, 2) at the step's last bin.
+
+        Raises:
+            InputError: a slot is not open, or named twice.
+        """
+        for slot in slots:
+            if slot not in self._steps_done:
+                raise InputError(f"stream slot {slot} is not open")
+        if len(set(slots)) != len(slots):
+            raise InputError(f"stream slots {list(slots)} repeat, expected distinct ones")
+        slot_B = torch.tensor(slots, dtype=torch.int64, device=self.device)
+        velocity = self._cache.step(slot_B, self._collate(events, 1), self._last_bin)[:, 0]
+        for slot in slots:
+            self._steps_done[slot] += 1
+        return velocity.cpu().numpy()  # type: ignore[no-any-return]
+
+    def context_steps(self, slot: int) -> int:
+        """Steps of the window that the stream's last answer rests on."""
+        return min(self._steps_done[slot], self.grid.window_steps)
+
+    def _collate(self, samples: Sequence[Events], n_steps: int) -> EventBatch:
+        batch = collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
+        return batch.to(self.device)

@@ -1,0 +1,47 @@
+"""A self-attention block over latents, in the parts that both forms of the model share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cortex.model_config import ModelConfig
+from kernels.rotary import rotate
+
+
+class LatentBlock(nn.Module):
+    """Pre-RMSNorm attention, then a 4x GELU MLP.
+
+    The attention between `qkv` and `finish` is the caller's: a window over a session offline, the
+    cached keys of the last steps in a stream.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.heads = config.heads
+        self.attention_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.qkv_linear = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.mlp_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.up = nn.Linear(dim, 4 * dim, bias=False)
+        self.down = nn.Linear(4 * dim, dim, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        # Residual updates of a fresh model sum to the scale of one, whatever its depth.
+        with torch.no_grad():
+            for linear in (self.out, self.down):
+                linear.weight.mul_(1.0 / math.sqrt(2 * config.blocks))
+
+    def qkv(self, x_SLD: Tensor, phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values, each (..., L, H, K), of latents (..., L, D)."""
+        qkv = self.qkv_linear(self.attention_norm(x_SLD)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.unbind(-3)
+        return rotate(q, phases), rotate(k, phases), v
+
+    def finish(self, x_SLD: Tensor, read_SLHK: Tensor) -> Tensor:
+        """Latents (..., L, D) after what attention read (..., L, H, K) and the MLP."""
+        x = x_SLD + self.dropout(self.out(read_SLHK.flatten(-2)))
+        hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
+        update: Tensor = self.dropout(self.down(hidden))
+        return x + update

@@ -1,0 +1,101 @@
+"""The decoder: a Perceiver of spike events that is causal in steps.
+
+Shapes: B samples, S steps, E events a step, L latents a step, D width, Q queries a step.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cortex.cross_attention import CrossAttention, step_numbers
+from cortex.event_batch import EventBatch
+from cortex.latent_block import LatentBlock
+from cortex.latent_rotary import latent_phases
+from cortex.model_config import ModelConfig
+from cortex.readout import Readout
+from kernels.window_attention import window_attention
+
+
+class Model(nn.Module):
+    """Events to hand velocity, and to the counts that training hid.
+
+    `forward` is the offline form, over any number of steps; cortex.streaming has the form that
+    advances one step at a time and gives the same outputs.
+    """
+
+    velocity_mean: Tensor
+    velocity_scale: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cross = CrossAttention(config)
+        self.blocks = nn.ModuleList(LatentBlock(config) for _ in range(config.blocks))
+        self.velocity_query_D = nn.Parameter(torch.randn(config.dim) * 0.5)
+        self.query_phase = nn.Embedding(config.grid.bins_per_step, config.dim)
+        self.velocity = Readout(config, 2)
+        self.masked_query = nn.Linear(config.dim, config.dim)
+        self.masked_spikes = Readout(config, config.max_count + 1)
+        # Of the training labels, so that the network itself works on standardised velocities.
+        self.register_buffer("velocity_mean", torch.zeros(2))
+        self.register_buffer("velocity_scale", torch.ones(2))
+
+    def encode(self, batch: EventBatch) -> Tensor:
+        """Latents (B, S, L, D) of every step."""
+        step_BS = step_numbers(batch)
+        k, v = self.cross.keys_values(batch)
+        x = self.cross(step_BS, k, v, batch.mask_BSE, n_back=self.config.event_steps)
+        phases = self.step_phases(step_BS)
+        for block in self.latent_blocks():
+            q, k, v = block.qkv(x, phases)
+            x = block.finish(x, window_attention(q, k, v, window=self.config.grid.window_steps))
+        return x
+
+    def forward(self, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
+        """Velocity (B, S, Q, 2), in the labels' unit, at Q bins of every step."""
+        return self.read_velocity(self.encode(batch), step_numbers(batch), query_phase_Q)
+
+    def read_velocity(self, x_BSLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
+        """Velocity (B, S, Q, 2) from latents, at bins query_phase_Q (Q,) of every step."""
+        query, query_phases = self.velocity_queries(step_BS, query_phase_Q)
+        outputs = self._read(self.velocity, x_BSLD, step_BS, query, query_phases)
+        return self.denormalise(outputs)
+
+    def count_logits(self, x_BSLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
+        """Logits (B, S, Q, max_count + 1) of Q units' greatest count in a bin of every step."""
+        query = self.masked_query(self.cross.tokenizer.unit(unit_BSQ))
+        return self._read(self.masked_spikes, x_BSLD, step_BS, query, self.step_phases(step_BS))
+
+    def velocity_queries(
+        self, step_BS: Tensor, query_phase_Q: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Query vectors (B, S, Q, D) and their rotary phases."""
+        query = self.velocity_query_D + self.query_phase(query_phase_Q)
+        time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step + query_phase_Q
+        return query.expand(*step_BS.shape, -1, -1), latent_phases(self.config, time_bin)
+
+    def step_phases(self, step_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotary phases (B, S, 1, K / 2) of every step's latents."""
+        time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step
+        return latent_phases(self.config, time_bin)
+
+    def denormalise(self, outputs: Tensor) -> Tensor:
+        """Standardised outputs (..., 2) in the labels' unit."""
+        return outputs.float() * self.velocity_scale + self.velocity_mean
+
+    def latent_blocks(self) -> list[LatentBlock]:
+        """The blocks, in order."""
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def _read(
+        self,
+        head: Readout,
+        x_BSLD: Tensor,
+        step_BS: Tensor,
+        query: Tensor,
+        query_phases: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        k, v = head.keys_values(x_BSLD, self.step_phases(step_BS))
+        read = window_attention(
+            head.queries(query, query_phases), k, v, window=self.config.readout_steps
+        )
+        return head.finish(query, read)

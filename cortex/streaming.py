@@ -1,0 +1,145 @@
+"""The decoder one step at a time, over many streams.
+
+Keys and values of past events and latents never change, so a stream keeps them and computes one
+step's latents at a time. Outputs equal Model.forward over the whole session, to rounding.
+"""
+
+import torch
+from torch import Tensor
+
+from cortex.event_batch import EventBatch
+from cortex.latent_block import LatentBlock
+from cortex.model import Model
+from kernels.step_attention import step_attention
+
+
+class StepRing:
+    """Keys and values of the last `depth` steps of every slot, written in place.
+
+    Attributes:
+        k: (slots, depth, ...) with the step numbered n at index n % depth.
+        v: (slots, depth, ...).
+    """
+
+    def __init__(self, slots: int, depth: int, shape: tuple[int, ...], like: Tensor) -> None:
+        self.depth = depth
+        self.k = like.new_zeros((slots, depth, *shape))
+        self.v = like.new_zeros((slots, depth, *shape))
+
+    def write(self, slot_B: Tensor, step_B: Tensor, k: Tensor, v: Tensor) -> None:
+        """Stores one step's keys and values (B, ...) of each of B slots."""
+        index = step_B % self.depth
+        self.k[slot_B, index] = k
+        self.v[slot_B, index] = v
+
+    def live(self, step_B: Tensor, first_B: Tensor) -> Tensor:
+        """(B, depth) True where an index holds a step that this stream has written.
+
+        Steps are written in order, so the newest step's number says what every index holds.
+        """
+        age = (step_B[:, None] - torch.arange(self.depth, device=step_B.device)) % self.depth
+        return age <= (step_B - first_B)[:, None]
+
+
+class StreamCache:
+    """The cached keys and values of every stream, and how far each has come."""
+
+    def __init__(self, model: Model, slots: int) -> None:
+        config = model.config
+        head = (config.heads, config.dim // config.heads)
+        like = model.velocity_query_D.detach()
+        self.model = model
+        self.slots = slots
+        latents = (config.latents_per_step, *head)
+        self.events = StepRing(slots, config.event_steps, (16, *head), like)
+        self.event_mask = torch.zeros(
+            (slots, config.event_steps, 16), dtype=torch.bool, device=like.device
+        )
+        window = config.grid.window_steps
+        self.blocks = [StepRing(slots, window, latents, like) for _ in range(config.blocks)]
+        self.readout = StepRing(slots, config.readout_steps, latents, like)
+        self.first_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
+        self.next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
+
+    def reset(self, slot: int, first_step: int = 0) -> None:
+        """Makes a slot an empty stream whose first step has the number given."""
+        self.first_step[slot] = first_step
+        self.next_step[slot] = first_step
+
+    def step(self, slot_B: Tensor, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
+        """Advances each of B distinct slots by one step.
+
+        Args:
+            slot_B: slots to advance.
+            batch: the step's events, S = 1; first_step_B is not used.
+            query_phase_Q: bins of the step to decode.
+
+        Returns:
+            Velocity (B, Q, 2).
+        """
+        model = self.model
+        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
+        step_BS = step_B[:, None]
+        x = self._read_events(slot_B, step_B, first_B, batch)
+        phases = model.step_phases(step_BS)
+        for block, ring in zip(model.latent_blocks(), self.blocks, strict=True):
+            x = _advance(block, ring, x, phases, slot_B, step_B, first_B)
+        query, query_phases = model.velocity_queries(step_BS, query_phase_Q)
+        k, v = model.velocity.keys_values(x, phases)
+        self.readout.write(slot_B, step_B, k[:, 0], v[:, 0])
+        read = step_attention(
+            model.velocity.queries(query, query_phases)[:, 0],
+            self.readout.k[slot_B],
+            self.readout.v[slot_B],
+            self.readout.live(step_B, first_B),
+        )
+        self.next_step[slot_B] = step_B + 1
+        return model.denormalise(model.velocity.finish(query[:, 0], read))
+
+    def _read_events(
+        self, slot_B: Tensor, step_B: Tensor, first_B: Tensor, batch: EventBatch
+    ) -> Tensor:
+        numbered = EventBatch(**{**vars(batch), "first_step_B": step_B})
+        k, v = self.model.cross.keys_values(numbered)
+        self._fit(k.shape[2])
+        spare = self.events.k.shape[2] - k.shape[2]
+        pad = torch.nn.functional.pad
+        self.events.write(
+            slot_B, step_B, *(pad(t[:, 0], (0, 0, 0, 0, 0, spare)) for t in (k, v))
+        )
+        self.event_mask[slot_B, step_B % self.events.depth] = pad(batch.mask_BSE[:, 0], (0, spare))
+        mask = self.event_mask[slot_B] & self.events.live(step_B, first_B)[:, :, None]
+        return self.model.cross(  # type: ignore[no-any-return]
+            step_B[:, None],
+            self.events.k[slot_B].flatten(1, 2)[:, None],
+            self.events.v[slot_B].flatten(1, 2)[:, None],
+            mask.flatten(1, 2)[:, None],
+            n_back=1,
+        )
+
+    def _fit(self, width: int) -> None:
+        """Widens the event rings until a step of `width` events fits: none is ever dropped."""
+        spare = 0
+        while self.events.k.shape[2] + spare < width:
+            spare += self.events.k.shape[2] + spare
+        if spare:
+            pad = torch.nn.functional.pad
+            self.events.k = pad(self.events.k, (0, 0, 0, 0, 0, spare))
+            self.events.v = pad(self.events.v, (0, 0, 0, 0, 0, spare))
+            self.event_mask = pad(self.event_mask, (0, spare))
+
+
+def _advance(
+    block: LatentBlock,
+    ring: StepRing,
+    x_B1LD: Tensor,
+    phases: tuple[Tensor, Tensor],
+    slot_B: Tensor,
+    step_B: Tensor,
+    first_B: Tensor,
+) -> Tensor:
+    """One block over one step's latents, with the cached steps as context."""
+    q, k, v = block.qkv(x_B1LD, phases)
+    ring.write(slot_B, step_B, k[:, 0], v[:, 0])
+    read = step_attention(q[:, 0], ring.k[slot_B], ring.v[slot_B], ring.live(step_B, first_B))
+    return block.finish(x_B1LD, read[:, None])

@@ -1,0 +1,138 @@
+"""A stream's outputs equal the offline forward over the whole session."""
+
+import numpy as np
+import pytest
+import torch
+
+from cortex.event_batch import collate
+from cortex.events import Events
+from cortex.model import Model
+from cortex.model_config import ModelConfig
+from cortex.streaming import StreamCache
+from cortex.time_grid import TimeGrid
+
+GRID = TimeGrid(window_steps=6)
+ALL_BINS = torch.arange(GRID.bins_per_step)
+TWO_HOURS = 2 * 3600 * 50 + 17
+
+
+def _model(weighting: str = "sigmoid", grid: TimeGrid = GRID) -> Model:
+    torch.manual_seed(3)
+    config = ModelConfig(
+        n_units=20, grid=grid, dim=32, blocks=3, heads=2, event_steps=3, weighting=weighting
+    )
+    return Model(config).eval()
+
+
+def _spikes(n_steps: int, seed: int, rate: float = 0.08, bins: int = 4) -> Events:
+    """Poisson spikes with silent gaps, as between trials, and one very busy step."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rate, (n_steps * bins, 20))
+    counts[n_steps // 3 * bins : n_steps // 2 * bins] = 0
+    counts[n_steps // 4 * bins : n_steps // 4 * bins + bins] += 3
+    return Events.from_counts(counts)
+
+
+def _offline(model: Model, events: Events, n_steps: int, first_step: int = 0) -> torch.Tensor:
+    grid = model.config.grid
+    batch = collate(
+        [events], n_steps=n_steps, bins_per_step=grid.bins_per_step, first_step=[first_step]
+    )
+    return model(batch, torch.arange(grid.bins_per_step))[0]
+
+
+def _frame(events: Events, step: int, bins: int) -> Events:
+    return events.between(step * bins, (step + 1) * bins).shifted(-step * bins)
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@torch.inference_mode()
+def _stream(cache: StreamCache, slot: int, events: Events, n_steps: int) -> torch.Tensor:
+    bins = cache.model.config.grid.bins_per_step
+    phases = torch.arange(bins)
+    answers = []
+    for step in range(n_steps):
+        batch = collate([_frame(events, step, bins)], n_steps=1, bins_per_step=bins)
+        answers.append(cache.step(torch.tensor([slot]), batch, phases)[0])
+    return torch.stack(answers)
+
+
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("first_step", [0, TWO_HOURS])
+@pytest.mark.parametrize("n_steps", [1, 6, 7, 50])
+@torch.inference_mode()
+def test_equals_offline_from_an_empty_start(weighting: str, first_step: int, n_steps: int) -> None:
+    model = _model(weighting)
+    events = _spikes(n_steps, seed=n_steps)
+    cache = StreamCache(model, slots=3)
+    cache.reset(1, first_step)
+    offline = _offline(model, events, n_steps, first_step)
+    assert _relative(_stream(cache, 1, events, n_steps), offline) < 1e-4
+
+
+@torch.inference_mode()
+def test_does_not_depend_on_session_time() -> None:
+    model, events = _model(), _spikes(30, seed=1)
+    assert _relative(_offline(model, events, 30, TWO_HOURS), _offline(model, events, 30)) < 1e-4
+
+
+@pytest.mark.parametrize("bins_per_step", [1, 10])
+@torch.inference_mode()
+def test_other_grids(bins_per_step: int) -> None:
+    model = _model(grid=TimeGrid(bin_us=50_000, bins_per_step=bins_per_step, window_steps=5))
+    events = _spikes(24, seed=2, bins=bins_per_step)
+    cache = StreamCache(model, slots=1)
+    assert _relative(_stream(cache, 0, events, 24), _offline(model, events, 24)) < 1e-4
+
+
+@torch.inference_mode()
+def test_any_company_gives_each_stream_its_own_answer() -> None:
+    """Streams of different ages share batches at random, and slots are taken over."""
+    model, rng = _model(), np.random.default_rng(0)
+    spikes = [_spikes(40, seed=s, rate=0.02 * (1 + 3 * s)) for s in range(5)]
+    expected = [_offline(model, e, 40) for e in spikes]
+    cache = StreamCache(model, slots=7)
+    _stream(cache, 4, _spikes(11, seed=9), 11)  # a former owner of slot 4
+    slot_of = [6, 4, 0, 2, 5]
+    for slot in slot_of:
+        cache.reset(slot)
+    done = [0] * 5
+    worst = 0.0
+    while min(done) < 40:
+        party = [s for s in rng.permutation(5) if done[s] < 40 and rng.random() < 0.6]
+        if not party:
+            continue
+        batch = collate([_frame(spikes[s], done[s], 4) for s in party], n_steps=1, bins_per_step=4)
+        answers = cache.step(torch.tensor([slot_of[s] for s in party]), batch, ALL_BINS)
+        for s, answer in zip(party, answers, strict=True):
+            worst = max(worst, _relative(answer, expected[s][done[s]]))
+            done[s] += 1
+    assert worst < 1e-4
+
+
+@torch.inference_mode()
+def test_padding_and_company_do_not_change_an_offline_sample() -> None:
+    model = _model()
+    events = [_spikes(n, seed=n) for n in (9, 20)]
+    alone = _offline(model, events[0], 9)
+    together = model(collate(events, n_steps=20, bins_per_step=4), ALL_BINS)
+    assert _relative(together[0, :9], alone) < 1e-5
+
+
+@torch.inference_mode()
+def test_no_output_sees_a_later_event() -> None:
+    model, events = _model(), _spikes(20, seed=4)
+    past = _offline(model, events.between(0, 40), 20)[:10]
+    assert _relative(past, _offline(model, events, 20)[:10]) < 1e-6
+
+
+@torch.inference_mode()
+def test_silence_decodes_to_finite_numbers() -> None:
+    for weighting in ("sigmoid", "softmax"):
+        model = _model(weighting)
+        silent = _offline(model, Events.empty(), 12)
+        assert torch.isfinite(silent).all()
+        assert _relative(_stream(StreamCache(model, 1), 0, Events.empty(), 12), silent) < 1e-4

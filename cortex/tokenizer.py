@@ -1,0 +1,35 @@
+"""Spike events to tokens."""
+
+from torch import Tensor, nn
+
+from cortex.model_config import ModelConfig
+from kernels.token_embedding import token_embedding
+
+NORM_EPS = 1e-6
+
+
+class Tokenizer(nn.Module):
+    """token = unit embedding + embedding of the bin's phase in its step + embedding of the count.
+
+    Nothing in a token depends on where a window starts, so a token never changes once it is made.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.max_count = config.max_count
+        self.unit = nn.Embedding(config.n_units, config.dim)
+        self.phase = nn.Embedding(config.grid.bins_per_step, config.dim)
+        # Bucket 0 stands for a hidden count's answer "none"; as an input it never occurs.
+        self.value = nn.Embedding(config.max_count + 1, config.dim)
+        self.norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
+
+    def forward(self, unit: Tensor, phase: Tensor, value: Tensor) -> Tensor:
+        """Columns of one shape (...) to normalised tokens (..., D)."""
+        return token_embedding(
+            unit,
+            phase,
+            value.clamp(0, self.max_count),
+            (self.unit.weight, self.phase.weight, self.value.weight),
+            self.norm.weight,
+            NORM_EPS,
+        )
