@@ -1,0 +1,100 @@
+"""Writes a recording as NWB, in the schema of MC_Maze (DANDI 000128)."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.behavior import SpatialSeries
+from pynwb.file import Subject
+
+from cortex.data.recording import Recording
+from cortex.errors import InputError
+
+COLUMN_DESCRIPTIONS = {
+    "target_on_time": "when the target appeared (s)",
+    "go_cue_time": "when the monkey was told to reach (s)",
+    "move_onset_time": "when the hand began to move (s)",
+    "rt": "reaction time (s)",
+    "delay": "from target to go cue (s)",
+}
+
+
+def write_nwb(recording: Recording, path: Path) -> None:
+    """Writes a file, replacing one of that name only once it is whole.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    file = _nwb_file(recording)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with NWBHDF5IO(str(partial), "w") as io:
+            io.write(file)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _nwb_file(recording: Recording) -> NWBFile:
+    file = NWBFile(
+        session_description=recording.description,
+        identifier=recording.session_id,
+        session_id=recording.session_id,
+        # Recordings count seconds from their own start; a fixed date keeps files reproducible.
+        session_start_time=datetime(2000, 1, 1, tzinfo=timezone.utc),
+        experiment_description=recording.description,
+        keywords=["motor cortex", "reaching"],
+    )
+    file.subject = Subject(subject_id=recording.subject, species="Macaca mulatta", sex="U", age="P5Y/")
+    _add_units(file, recording)
+    _add_trials(file, recording)
+    behavior = file.create_processing_module("behavior", "hand movement")
+    times = recording.sample_times
+    for name, data, unit in (
+        ("hand_pos", recording.hand_pos, "mm"),
+        ("hand_vel", recording.hand_vel, "mm/s"),
+    ):
+        behavior.add(
+            SpatialSeries(
+                name=name,
+                data=data,
+                timestamps=times,
+                unit=unit,
+                reference_frame="centre of the screen, x to the right, y up",
+            )
+        )
+    return file
+
+
+def _add_units(file: NWBFile, recording: Recording) -> None:
+    device = file.create_device("array", description="electrode array")
+    group = file.create_electrode_group(
+        "array", description="electrode array", location="motor cortex", device=device
+    )
+    electrodes: dict[int, int] = {}
+    for unit_id in recording.unit_ids:
+        electrode = unit_id // 10
+        if electrode not in electrodes:
+            electrodes[electrode] = len(electrodes)
+            file.add_electrode(id=electrode, location="motor cortex", group=group)
+    file.add_unit_column("heldout", "whether the benchmark holds the unit out of the input")
+    for unit_id, times in zip(recording.unit_ids, recording.spike_times, strict=True):
+        file.add_unit(
+            id=unit_id,
+            spike_times=times,
+            obs_intervals=[recording.obs_interval],
+            electrodes=[electrodes[unit_id // 10]],
+            electrode_group=group,
+            heldout=False,
+        )
+
+
+def _add_trials(file: NWBFile, recording: Recording) -> None:
+    file.add_trial_column("split", "the benchmark's split: train, val, test or none")
+    for name in recording.trial_columns:
+        file.add_trial_column(name, COLUMN_DESCRIPTIONS.get(name, name))
+    for i, (start, stop) in enumerate(
+        zip(recording.trial_start, recording.trial_stop, strict=True)
+    ):
+        columns = {name: values[i] for name, values in recording.trial_columns.items()}
+        file.add_trial(start_time=start, stop_time=stop, split="none", **columns)

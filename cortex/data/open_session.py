@@ -1,0 +1,32 @@
+"""Opens a recording, whatever its format."""
+
+from pathlib import Path
+
+from cortex.data.binned_npz import read_binned_npz
+from cortex.data.nwb_reader import read_nwb
+from cortex.errors import InputError
+from cortex.session import Session
+from cortex.time_grid import TimeGrid
+
+
+def open_session(path: Path, grid: TimeGrid | None = None) -> Session:
+    """A session from an .nwb or a binned .npz file.
+
+    Args:
+        path: the file.
+        grid: the time grid; None for the default one, or for the one that a binned file has.
+
+    Raises:
+        InputError: the file cannot be used, or is binned in another way than the grid.
+    """
+    if path.suffix == ".nwb":
+        return read_nwb(path, grid or TimeGrid())
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: unknown kind of recording, expected .nwb or .npz")
+    session = read_binned_npz(path)
+    if grid is not None and grid != session.grid:
+        raise InputError(
+            f"{path}: is binned at {session.grid.bin_us} us, {session.grid.bins_per_step} a step, "
+            f"windows of {session.grid.window_steps} steps; cannot be read as {grid}"
+        )
+    return session

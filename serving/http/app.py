@@ -1,0 +1,84 @@
+"""The Flask application: everything but POST /decode."""
+
+import msgspec
+from flask import Flask, Response
+from flask_sock import Sock
+from simple_websocket import Server
+from werkzeug.exceptions import HTTPException
+
+from serving.engine.engine import State
+from serving.engine.errors import EngineError
+from serving.http.bridge import Bridge
+from serving.http.stream_socket import PATH as STREAM_PATH
+from serving.http.stream_socket import StreamSockets
+from serving.http.wire import MAX_BODY_BYTES, ErrorAnswer, Grid, ModelAnswer
+from serving.telemetry.metrics import Metrics
+
+
+def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
+    """The application.
+
+    Args:
+        bridge: the engine.
+        sockets: serves stream connections.
+        metrics: what /metrics shows.
+    """
+    app = Flask(__name__)
+    app.config["SOCK_SERVER_OPTIONS"] = {
+        "max_message_size": MAX_BODY_BYTES,
+        "ping_interval": 25,
+    }
+
+    @app.get("/health")
+    def health() -> Response:
+        """200 while the process is worth keeping."""
+        status = 503 if bridge.state is State.FAILED else 200
+        return _json({"state": bridge.state.value}, status)
+
+    @app.get("/ready")
+    def ready() -> Response:
+        """200 while requests are wanted."""
+        state = "leaving" if bridge.leaving else bridge.state.value
+        return _json({"state": state}, 200 if bridge.ready else 503)
+
+    @app.get("/model")
+    def model() -> Response:
+        """The model's card."""
+        card = bridge.card
+        return _json(
+            ModelAnswer(
+                name=card.name,
+                digest=card.digest,
+                grid=Grid(**card.grid.to_dict()),
+                unit_ids=list(card.unit_ids),
+                velocity_unit=card.velocity_unit,
+            )
+        )
+
+    @app.get("/metrics")
+    def metrics_text() -> Response:
+        """The metrics, for Prometheus."""
+        return Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @Sock(app).route(STREAM_PATH)  # type: ignore[untyped-decorator]
+    def stream(socket: Server) -> None:
+        """One stream."""
+        sockets.serve(socket)
+
+    @app.errorhandler(EngineError)
+    def engine_error(error: EngineError) -> Response:
+        return _json(ErrorAnswer(str(error)), error.status)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        response = _json(ErrorAnswer(f"{error.code} {error.name}"), error.code or 500)
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
+        return response
+
+    return app
+
+
+def _json(answer: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status, content_type="application/json")

@@ -1,0 +1,55 @@
+"""Serves a decoder from its checkpoint directory."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cortex.errors import InputError
+from serving.engine.model import Model
+
+_FILES = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDirectory:
+    """A ModelSource that loads cortex.decoder.Decoder. It imports torch in the worker only.
+
+    Attributes:
+        path: the checkpoint directory.
+        device: torch device, such as "cpu" or "cuda".
+        max_streams: streams open at once at most.
+    """
+
+    path: Path
+    device: str
+    max_streams: int
+
+    def check(self) -> None:
+        """Raises InputError when the directory lacks a file. The rest shows when it is loaded."""
+        if not self.path.is_dir():
+            raise InputError(f"model: {self.path} is not a directory, expected a checkpoint")
+        for name in _FILES:
+            if not (self.path / name).is_file():
+                raise InputError(f"model: {self.path} has no {name}, expected a checkpoint")
+
+    def prepare(self) -> None:
+        """Imports torch and the decoder."""
+        import cortex.decoder  # noqa: F401
+
+    def build(self) -> Model:
+        """Loads the decoder. Raises InputError when it cannot be used."""
+        from cortex.decoder import Decoder
+
+        return Decoder.load(self.path, device=self.device, max_streams=self.max_streams)
+
+    def scope(self) -> AbstractContextManager[object]:
+        """Inference mode, which torch keeps for each thread."""
+        import torch
+
+        return torch.inference_mode()
+
+    def is_fatal(self, error: Exception) -> bool:
+        """Whether the device has faulted: after that every call on it fails."""
+        import torch
+
+        return isinstance(error, torch.AcceleratorError)

@@ -1,0 +1,52 @@
+"""Serves a decoder over HTTP and WebSocket.
+
+python serving/server.py --model=checkpoints/m1 --port=8080
+"""
+
+import serving.http.gevent_first  # noqa: F401  # isort: skip
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cortex import cli
+from serving.engine.engine import EngineSettings
+from serving.http.gunicorn_conf import run_server
+from serving.http.settings import ServerSettings
+from serving.model_directory import ModelDirectory
+
+_MODEL = flags.DEFINE_string("model", None, "Checkpoint directory.", required=True)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
+_PORT = flags.DEFINE_integer("port", 8080, "Port; 0 picks one.", 0, 65535)
+_DEVICE = flags.DEFINE_string("device", "cpu", "torch device.")
+_MAX_STREAMS = flags.DEFINE_integer("max_streams", 64, "Streams open at once.", 1)
+_MAX_BATCH = flags.DEFINE_integer("max_batch", 32, "Requests in a batch.", 1)
+_MAX_QUEUE = flags.DEFINE_integer("max_queue", 512, "Requests in flight.", 1)
+_DEADLINE_MS = flags.DEFINE_float("deadline_ms", 200.0, "Deadline unless a request says.", 1.0)
+_NOTICE_S = flags.DEFINE_float("notice_s", 2.0, "Seconds from /ready 503 to a closed port.", 0.0)
+_DRAIN_S = flags.DEFINE_float("drain_s", 10.0, "Seconds for requests in flight to finish.", 0.0)
+_OTLP_ENDPOINT = flags.DEFINE_string("otlp_endpoint", None, "OTLP/HTTP URL for traces.")
+
+
+def main(argv: list[str]) -> None:
+    """Checks the model's directory and serves it until SIGTERM."""
+    source = ModelDirectory(
+        path=Path(_MODEL.value), device=_DEVICE.value, max_streams=_MAX_STREAMS.value
+    )
+    source.check()
+    settings = ServerSettings(
+        source=source,
+        host=_HOST.value,
+        port=_PORT.value,
+        engine=EngineSettings(max_batch=_MAX_BATCH.value, max_queue=_MAX_QUEUE.value),
+        deadline_s=_DEADLINE_MS.value / 1e3,
+        notice_s=_NOTICE_S.value,
+        drain_s=_DRAIN_S.value,
+        otlp_endpoint=_OTLP_ENDPOINT.value,
+    )
+    sys.exit(run_server(settings))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,15 @@
+"""The score of a decoded velocity."""
+
+from sklearn.metrics import r2_score
+
+from cortex.session import FloatArray
+
+
+def velocity_r2(true: FloatArray, decoded: FloatArray) -> float:
+    """R2 of each dimension over all points pooled, then the mean of x and y.
+
+    Args:
+        true: (n, 2) recorded velocity.
+        decoded: (n, 2) decoded velocity.
+    """
+    return float(r2_score(true, decoded, multioutput="uniform_average"))

@@ -1,0 +1,69 @@
+"""The flags that choose a session, its split and a training configuration.
+
+Binaries that train call `define` at their top, so that they share one set of names.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+
+from cortex.data.open_session import open_session
+from cortex.session import Session
+from cortex.time_grid import TimeGrid
+from training.recipe import recipe
+from training.train_decoder import TrainConfig
+
+
+def define() -> None:
+    """Defines the flags. None means: what suits the recording."""
+    flags.DEFINE_string("size", None, "model size: nano, XS, S or M")
+    flags.DEFINE_integer("steps", None, "optimiser steps", lower_bound=1)
+    flags.DEFINE_integer("batch_trials", None, "trials a step", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "peak learning rate", lower_bound=0.0)
+    flags.DEFINE_float("dropout", None, "residual dropout", lower_bound=0.0, upper_bound=0.95)
+    flags.DEFINE_float("event_dropout", None, "share of events hidden", 0.0, 0.95)
+    flags.DEFINE_float("unit_dropout", None, "largest share of silenced units", 0.0, 1.0)
+    flags.DEFINE_float("masked_weight", None, "weight of the masked-spike loss", lower_bound=0.0)
+    flags.DEFINE_enum("weighting", None, ["sigmoid", "softmax"], "cross-attention weights")
+    flags.DEFINE_integer("seed", 0, "seed of the model and the training")
+    flags.DEFINE_integer("split_seed", 0, "seed of the split by trial")
+    flags.DEFINE_float("bin_ms", None, "bin width of an NWB session, ms", lower_bound=0.001)
+    flags.DEFINE_integer("bins_per_step", None, "bins a decoding step", lower_bound=1)
+    flags.DEFINE_integer("window_steps", None, "steps of self-attention", lower_bound=1)
+    flags.DEFINE_string("device", "cpu", "where to train: cpu or cuda")
+
+
+def session(path: Path) -> Session:
+    """The session at a path, on the grid that the flags ask for.
+
+    Raises:
+        InputError: the file cannot be used, or the grid is not one that it can have.
+    """
+    values = flags.FLAGS
+    fields = {
+        "bin_us": None if values.bin_ms is None else round(values.bin_ms * 1000),
+        "bins_per_step": values.bins_per_step,
+        "window_steps": values.window_steps,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    return open_session(path, TimeGrid(**given) if given else None)
+
+
+def train_config(recording: Session) -> TrainConfig:
+    """The recording's recipe with the flags that were given in place."""
+    values = flags.FLAGS
+
+    def given(*names: str) -> dict[str, object]:
+        return {n: getattr(values, n) for n in names if getattr(values, n) is not None}
+
+    base = recipe(recording)
+    augmentation = dataclasses.replace(
+        base.fit.augmentation, **given("event_dropout", "unit_dropout")
+    )
+    fit = dataclasses.replace(
+        base.fit,
+        augmentation=augmentation,
+        **given("steps", "batch_trials", "learning_rate", "masked_weight", "seed"),
+    )
+    return dataclasses.replace(base, fit=fit, **given("size", "weighting", "dropout", "device"))
