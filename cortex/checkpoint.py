@@ -96,9 +96,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if not isinstance(config.get(key), kind):
             raise InputError(f"{where}: {key} is missing or not a {kind.__name__}")
     model_config = ModelConfig.from_dict(config["model"])
-    if len(units) != model_config.n_units or not all(isinstance(u, str) for u in units):
+    n_units = model_config.n_units
+    if len(units) != n_units or not all(isinstance(u, str) for u in units):
         raise InputError(
-            f"checkpoint {folder}: units.json must list {model_config.n_units} names, has {len(units)}"
+            f"checkpoint {folder}: units.json must list {n_units} names, has {len(units)}"
         )
     weights = _read_bytes(folder / "model.safetensors")
     model = Model(model_config)

@@ -77,9 +77,7 @@ def _edit_config(**fields: object) -> Callable[[Path], object]:
         (_edit_tensors(lambda t: t["velocity_mean"].fill_(torch.nan)), "not finite"),
     ],
 )
-def test_damage_is_refused(
-    folder: Path, damage: Callable[[Path], object], message: str
-) -> None:
+def test_damage_is_refused(folder: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(folder)
     with pytest.raises(InputError, match=message) as caught:
         load_checkpoint(folder)

@@ -19,7 +19,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config)
-        self.latents_LD = nn.Parameter(torch.randn(config.latents_per_step, config.dim) * 0.5)
+        self.latents_LD = nn.Parameter(torch.randn(config.latents_per_step, config.dim) * 0.1)
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.q = nn.Linear(config.dim, config.dim, bias=False)
         self.kv = nn.Linear(config.dim, 2 * config.dim, bias=False)
@@ -67,7 +67,13 @@ class CrossAttention(nn.Module):
             tuple(p[:, :, None] for p in self._phases(step_BS * bins + bins - 1)),  # type: ignore[arg-type]
         )
         read = event_attention(
-            q, k_BSEHK, v_BSEHK, mask_BSE, self.bias_H, n_back=n_back, weighting=self.config.weighting
+            q,
+            k_BSEHK,
+            v_BSEHK,
+            mask_BSE,
+            self.bias_H,
+            n_back=n_back,
+            weighting=self.config.weighting,
         )
         update: Tensor = self.dropout(self.out(read.flatten(-2)))
         return self.latents_LD + update

@@ -111,7 +111,7 @@ class Decoder:
         velocity = self._cache.step(slot_B, self._collate(events, 1), self._last_bin)[:, 0]
         for slot in slots:
             self._steps_done[slot] += 1
-        return velocity.cpu().numpy()  # type: ignore[no-any-return]
+        return velocity.cpu().numpy()
 
     def context_steps(self, slot: int) -> int:
         """Steps of the window that the stream's last answer rests on."""

@@ -72,6 +72,8 @@ def collate(
         value_BSE=scatter(value),
         mask_BSE=mask,
         first_step_B=torch.as_tensor(
-            np.zeros(len(samples), np.int64) if first_step is None else np.asarray(first_step, np.int64)
+            np.zeros(len(samples), np.int64)
+            if first_step is None
+            else np.asarray(first_step, np.int64)
         ),
     )

@@ -25,6 +25,7 @@ class Events:
     value: IntArray
 
     def __len__(self) -> int:
+        """Events in all."""
         return len(self.unit)
 
     @classmethod
@@ -88,7 +89,8 @@ class Events:
             bad = np.flatnonzero((column < low) | (column >= high))
             if len(bad):
                 raise InputError(
-                    f"{where}: event {bad[0]} has {name} {column[bad[0]]}, expected {low} to {high - 1}"
+                    f"{where}: event {bad[0]} has {name} {column[bad[0]]}, "
+                    f"expected {low} to {high - 1}"
                 )
         order = np.argsort(self.time_bin, kind="stable")
         return Events(unit=self.unit[order], time_bin=self.time_bin[order], value=self.value[order])

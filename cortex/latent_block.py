@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from cortex.model_config import ModelConfig
 from kernels.rotary import rotate
@@ -41,7 +41,6 @@ class LatentBlock(nn.Module):
 
     def finish(self, x_SLD: Tensor, read_SLHK: Tensor) -> Tensor:
         """Latents (..., L, D) after what attention read (..., L, H, K) and the MLP."""
-        x = x_SLD + self.dropout(self.out(read_SLHK.flatten(-2)))
+        x: Tensor = x_SLD + self.dropout(self.out(read_SLHK.flatten(-2)))
         hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
-        update: Tensor = self.dropout(self.down(hidden))
-        return x + update
+        return x.add(self.dropout(self.down(hidden)))

@@ -30,8 +30,9 @@ class Model(nn.Module):
         self.config = config
         self.cross = CrossAttention(config)
         self.blocks = nn.ModuleList(LatentBlock(config) for _ in range(config.blocks))
-        self.velocity_query_D = nn.Parameter(torch.randn(config.dim) * 0.5)
+        self.velocity_query_D = nn.Parameter(torch.randn(config.dim) * 0.1)
         self.query_phase = nn.Embedding(config.grid.bins_per_step, config.dim)
+        nn.init.normal_(self.query_phase.weight, std=0.02)
         self.velocity = Readout(config, 2)
         self.masked_query = nn.Linear(config.dim, config.dim)
         self.masked_spikes = Readout(config, config.max_count + 1)
@@ -43,7 +44,7 @@ class Model(nn.Module):
         """Latents (B, S, L, D) of every step."""
         step_BS = step_numbers(batch)
         k, v = self.cross.keys_values(batch)
-        x = self.cross(step_BS, k, v, batch.mask_BSE, n_back=self.config.event_steps)
+        x: Tensor = self.cross(step_BS, k, v, batch.mask_BSE, n_back=self.config.event_steps)
         phases = self.step_phases(step_BS)
         for block in self.latent_blocks():
             q, k, v = block.qkv(x, phases)

@@ -51,11 +51,17 @@ class ModelConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and (not isinstance(value, int) or value < 1):
-                raise InputError(f"model config: {field.name} must be a positive integer, not {value!r}")
+                raise InputError(
+                    f"model config: {field.name} must be a positive integer, not {value!r}"
+                )
         if self.dim % (2 * self.heads):
-            raise InputError(f"model config: dim {self.dim} is not an even multiple of {self.heads} heads")
+            raise InputError(
+                f"model config: dim {self.dim} is not an even multiple of {self.heads} heads"
+            )
         if self.weighting not in ("sigmoid", "softmax"):
-            raise InputError(f"model config: weighting must be sigmoid or softmax, not {self.weighting!r}")
+            raise InputError(
+                f"model config: weighting must be sigmoid or softmax, not {self.weighting!r}"
+            )
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise InputError(f"model config: dropout must be in [0, 1), not {self.dropout!r}")
 

@@ -1,5 +1,7 @@
 """The model's sizes, determinism and configuration errors."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -48,7 +50,7 @@ def test_events_change_the_answer() -> None:
         ({"dropout": 1.5}, r"dropout must be in \[0, 1\), not 1.5"),
     ],
 )
-def test_bad_configurations_are_refused(fields: dict, message: str) -> None:
+def test_bad_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ModelConfig(**{"n_units": 5, "grid": TimeGrid(), **fields})
 
@@ -60,6 +62,6 @@ def test_unknown_size_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("field", ["bin_us", "bins_per_step", "window_steps"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_time_grid_wants_positive_integers(field: str, value: object) -> None:
+def test_time_grid_wants_positive_integers(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=field):
         TimeGrid(**{field: value})

@@ -40,6 +40,7 @@ class Trials:
     stop_bin: IntArray
 
     def __len__(self) -> int:
+        """Trials in all."""
         return len(self.start_bin)
 
 

@@ -104,9 +104,7 @@ class StreamCache:
         self._fit(k.shape[2])
         spare = self.events.k.shape[2] - k.shape[2]
         pad = torch.nn.functional.pad
-        self.events.write(
-            slot_B, step_B, *(pad(t[:, 0], (0, 0, 0, 0, 0, spare)) for t in (k, v))
-        )
+        self.events.write(slot_B, step_B, *(pad(t[:, 0], (0, 0, 0, 0, 0, spare)) for t in (k, v)))
         self.event_mask[slot_B, step_B % self.events.depth] = pad(batch.mask_BSE[:, 0], (0, spare))
         mask = self.event_mask[slot_B] & self.events.live(step_B, first_B)[:, :, None]
         return self.model.cross(  # type: ignore[no-any-return]

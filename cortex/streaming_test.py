@@ -10,13 +10,14 @@ from cortex.model import Model
 from cortex.model_config import ModelConfig
 from cortex.streaming import StreamCache
 from cortex.time_grid import TimeGrid
+from kernels.event_attention import Weighting
 
 GRID = TimeGrid(window_steps=6)
 ALL_BINS = torch.arange(GRID.bins_per_step)
 TWO_HOURS = 2 * 3600 * 50 + 17
 
 
-def _model(weighting: str = "sigmoid", grid: TimeGrid = GRID) -> Model:
+def _model(weighting: Weighting = "sigmoid", grid: TimeGrid = GRID) -> Model:
     torch.manual_seed(3)
     config = ModelConfig(
         n_units=20, grid=grid, dim=32, blocks=3, heads=2, event_steps=3, weighting=weighting
@@ -38,7 +39,8 @@ def _offline(model: Model, events: Events, n_steps: int, first_step: int = 0) ->
     batch = collate(
         [events], n_steps=n_steps, bins_per_step=grid.bins_per_step, first_step=[first_step]
     )
-    return model(batch, torch.arange(grid.bins_per_step))[0]
+    velocity: torch.Tensor = model(batch, torch.arange(grid.bins_per_step))
+    return velocity[0]
 
 
 def _frame(events: Events, step: int, bins: int) -> Events:
@@ -64,7 +66,9 @@ def _stream(cache: StreamCache, slot: int, events: Events, n_steps: int) -> torc
 @pytest.mark.parametrize("first_step", [0, TWO_HOURS])
 @pytest.mark.parametrize("n_steps", [1, 6, 7, 50])
 @torch.inference_mode()
-def test_equals_offline_from_an_empty_start(weighting: str, first_step: int, n_steps: int) -> None:
+def test_equals_offline_from_an_empty_start(
+    weighting: Weighting, first_step: int, n_steps: int
+) -> None:
     model = _model(weighting)
     events = _spikes(n_steps, seed=n_steps)
     cache = StreamCache(model, slots=3)
@@ -131,7 +135,8 @@ def test_no_output_sees_a_later_event() -> None:
 
 @torch.inference_mode()
 def test_silence_decodes_to_finite_numbers() -> None:
-    for weighting in ("sigmoid", "softmax"):
+    weightings: tuple[Weighting, ...] = ("sigmoid", "softmax")
+    for weighting in weightings:
         model = _model(weighting)
         silent = _offline(model, Events.empty(), 12)
         assert torch.isfinite(silent).all()

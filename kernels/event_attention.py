@@ -3,8 +3,8 @@
 Formula, for one head, latent l of step s and the events e of steps s - n_back + 1 .. s:
 
     score = q_l . k_e / sqrt(K) + bias
-    sigmoid:  out_l = sum_e sigmoid(score) v_e          (keeps the firing rate; additive over events)
-    softmax:  out_l = sum_e softmax_e(score) v_e        (averages the firing rate away)
+    sigmoid:  out_l = sum_e sigmoid(score) v_e     (keeps the firing rate; additive over events)
+    softmax:  out_l = sum_e softmax_e(score) v_e   (averages the firing rate away)
 
 Without events either one is zero: silence is a defined input.
 Source: sigmoid weights, Ramapuram et al. 2024, arXiv:2409.04431.
@@ -55,7 +55,9 @@ def event_attention(
         for j in shifts
     ]
     weights = (
-        [score.sigmoid() for score in scores] if weighting == "sigmoid" else _softmax(scores, n_steps)
+        [score.sigmoid() for score in scores]
+        if weighting == "sigmoid"
+        else _softmax(scores, n_steps)
     )
     out = torch.zeros_like(q_BSLHK)
     for j in shifts:

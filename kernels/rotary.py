@@ -1,7 +1,7 @@
 """Rotary position embedding over integer time bins.
 
-Formula: the pair (a, b) = (x[2i], x[2i+1]) at position t turns by the angle 2 pi t / period_i, so the
-dot product of two turned vectors depends only on the difference of their positions.
+Formula: the pair (a, b) = (x[2i], x[2i+1]) at position t turns by the angle 2 pi t / period_i,
+so the dot product of two turned vectors depends only on the difference of their positions.
 Source: Su et al. 2021, "RoFormer", arXiv:2104.09864.
 """
 

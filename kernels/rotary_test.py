@@ -18,7 +18,9 @@ def test_scores_depend_on_the_difference_alone(origin: int) -> None:
         ]
         return float((turned[0] * turned[1]).sum())
 
-    assert score(origin + 37, origin + 5) == pytest.approx(score(32, 0), abs=2e-3 * (origin > 2**30) + 2e-5)
+    assert score(origin + 37, origin + 5) == pytest.approx(
+        score(32, 0), abs=2e-3 * (origin > 2**30) + 2e-5
+    )
     assert abs(score(32, 0) - score(31, 0)) > 1e-3
 
 

@@ -5,7 +5,7 @@ window and belong to the stream.
 """
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def step_attention(q_BMHK: Tensor, k_BWLHK: Tensor, v_BWLHK: Tensor, mask_BW: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Softmax attention among latents, causal in steps and limited to a window of steps.
 
-Formula: a latent of step s attends every latent of steps s - window + 1 .. s, its own step included.
-Blocks of `window` queries see their own and the previous block's keys, so the cost is linear in the
-length of the session (Beltagy et al. 2020, "Longformer", arXiv:2004.05150).
+Formula: a latent of step s attends every latent of steps s - window + 1 .. s, its own included.
+Blocks of `window` queries see their own and the previous block's keys, so the cost is linear in
+the length of the session (Beltagy et al. 2020, "Longformer", arXiv:2004.05150).
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
@@ -30,7 +30,8 @@ def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, windo
 
     def blocks(x: Tensor, lead: int) -> Tensor:
         x = F.pad(x, (0, 0) * 3 + (lead, tail))
-        return x.unflatten(1, (-1, block))
+        blocked: Tensor = x.unflatten(1, (-1, block))
+        return blocked
 
     q = blocks(q_BSMHK, 0)
     if n_blocks == 1:

@@ -17,6 +17,7 @@ from cortex.data.nwb_writer import write_nwb
 from cortex.data.simulator import SimulatorConfig, simulate
 from cortex.session import Session
 from serving.client.client import Client
+from serving.replay.measured import write_measured
 from serving.replay.picture import draw
 from serving.replay.replay import ReplayedTrial, replay
 from serving.replay.report import Report, as_text, make_report
@@ -35,6 +36,7 @@ REPLAY_S = flags.DEFINE_float("replay_s", 45.0, "seconds of recording to replay 
 KEEP_SERVING = flags.DEFINE_bool("keep_serving", False, "leave the server up until Ctrl-C")
 PORT = flags.DEFINE_integer("port", 0, "port of the server; 0 picks one", 0, 65535)
 REPORT = flags.DEFINE_string("report_json", None, "also write the figures to this file")
+MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
 train_flags.define()
 
 
@@ -53,9 +55,12 @@ def main(argv: list[str]) -> None:
     checkpoint = _train(session, train, test, output / "model")
     wiener = WienerFilter(WienerConfig()).fit(session, train)
     chosen = test if FAST.value else _within(session, test, REPLAY_S.value)
-    print(f"[3/4] serving it, and streaming {len(chosen)} of {len(test)} held-out trials", flush=True)
+    print(
+        f"[3/4] serving it, and streaming {len(chosen)} of {len(test)} held-out trials", flush=True
+    )
     device = flags.FLAGS.device
-    with server_process(output / "model", device=device, port=PORT.value) as url:
+    log = output / "server.log"
+    with server_process(output / "model", log=log, device=device, port=PORT.value) as url:
         replayed = _replay(url, session, checkpoint, chosen)
         report = make_report(
             session,
@@ -82,9 +87,9 @@ def _session(output: Path) -> Session:
     return train_flags.session(path)
 
 
-def _train(session: Session, train: np.ndarray, test: np.ndarray, folder: Path) -> Checkpoint:
+def _train(session: Session, train: list[int], test: list[int], folder: Path) -> Checkpoint:
     config = train_flags.train_config(session)
-    card = {"split_seed": flags.FLAGS.split_seed, "test_trials": test.tolist()}
+    card = {"split_seed": flags.FLAGS.split_seed, "test_trials": test}
     with progress_bar(config) as on_step:
         fitted = train_decoder(session, train, config, card=card, on_step=on_step)
     save_checkpoint(fitted, folder)
@@ -92,7 +97,7 @@ def _train(session: Session, train: np.ndarray, test: np.ndarray, folder: Path) 
     return load_checkpoint(folder)
 
 
-def _within(session: Session, trials: np.ndarray, seconds: float) -> np.ndarray:
+def _within(session: Session, trials: list[int], seconds: float) -> list[int]:
     """The first trials that last so long together; at least one."""
     spans = session.trials.stop_bin[trials] - session.trials.start_bin[trials]
     count = int(np.searchsorted(np.cumsum(spans) * session.grid.bin_s, seconds, side="right"))
@@ -100,22 +105,22 @@ def _within(session: Session, trials: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def _replay(
-    url: str, session: Session, checkpoint: Checkpoint, trials: np.ndarray
+    url: str, session: Session, checkpoint: Checkpoint, trials: list[int]
 ) -> list[ReplayedTrial]:
     events = to_vocabulary(session, checkpoint)
     with Client(url) as client:
-        return replay(client, session, events, trials.tolist(), paced=not FAST.value)
+        return replay(client, session, events, trials, paced=not FAST.value)
 
 
-def _show(
-    report: Report, session: Session, replayed: list[ReplayedTrial], output: Path
-) -> None:
+def _show(report: Report, session: Session, replayed: list[ReplayedTrial], output: Path) -> None:
     picture = output / "decoded.png"
     title = f"{report.session}: {report.model} streamed, R2 {report.r2:.3f}"
     draw(session, replayed, picture, title=title)
     print(f"[4/4] results\n\n{as_text(report)}\n\npicture       {picture}", flush=True)
     if REPORT.value:
         Path(REPORT.value).write_text(json.dumps(asdict(report), indent=1) + "\n")
+    if MEASURED.value:
+        write_measured(report, Path(MEASURED.value))
 
 
 if __name__ == "__main__":

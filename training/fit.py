@@ -1,12 +1,13 @@
 """Fits a model to trials."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cortex.cross_attention import step_numbers
@@ -98,11 +99,11 @@ def fit(
         schedule.step()
         averaged.update_parameters(model)
         on_step(step, float(loss.detach()))
-    fitted: Model = averaged.module
-    return fitted.eval()
+    # The averaged module is a copy of `model`.
+    return cast(Model, averaged.module).eval()
 
 
-def _shuffled_forever(n: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _shuffled_forever(n: int, rng: np.random.Generator) -> Iterator[int]:
     while True:
         yield from rng.permutation(n)
 
@@ -140,5 +141,7 @@ def _loss(
     logits = model.count_logits(latents, step_BS, hidden.unit_BSQ.to(device))
     bucket = hidden.count_BSQ.to(device).clamp(max=model.config.max_count)
     inside = torch.arange(n_steps) < torch.tensor([[t.n_steps] for t in trials])
-    masked_loss = F.cross_entropy(logits[inside.to(device)].flatten(0, -2), bucket[inside.to(device)].flatten())
+    masked_loss = F.cross_entropy(
+        logits[inside.to(device)].flatten(0, -2), bucket[inside.to(device)].flatten()
+    )
     return velocity_loss + config.masked_weight * masked_loss

@@ -3,12 +3,11 @@
 import numpy as np
 
 from cortex.errors import InputError
-from cortex.events import IntArray
 
 
 def split_trials(
     n_trials: int, seed: int, train_fraction: float = 0.8
-) -> tuple[IntArray, IntArray]:
+) -> tuple[list[int], list[int]]:
     """Training and held-out trials.
 
     Args:
@@ -21,6 +20,6 @@ def split_trials(
     """
     if n_trials < 2:
         raise InputError(f"cannot split {n_trials} trial(s), expected at least 2")
-    order = np.random.default_rng(seed).permutation(n_trials)
+    order = np.random.default_rng(seed).permutation(n_trials).tolist()
     n_train = min(max(int(n_trials * train_fraction), 1), n_trials - 1)
     return order[:n_train], order[n_train:]

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     split_seed = flags.FLAGS.split_seed
     train, test = split_trials(len(session.trials), split_seed)
     with progress_bar(config) as on_step:
-        card = {"split_seed": split_seed, "test_trials": test.tolist()}
+        card = {"split_seed": split_seed, "test_trials": test}
         checkpoint = train_decoder(session, train, config, card=card, on_step=on_step)
     scores = score(checkpoint, session, train, test)
     checkpoint.card["r2"], checkpoint.card["r2_wiener"] = scores.r2, scores.r2_wiener

@@ -5,6 +5,7 @@ Binaries that train call `define` at their top, so that they share one set of na
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -54,7 +55,7 @@ def train_config(recording: Session) -> TrainConfig:
     """The recording's recipe with the flags that were given in place."""
     values = flags.FLAGS
 
-    def given(*names: str) -> dict[str, object]:
+    def given(*names: str) -> dict[str, Any]:
         return {n: getattr(values, n) for n in names if getattr(values, n) is not None}
 
     base = recipe(recording)

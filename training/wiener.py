@@ -55,7 +55,7 @@ class WienerFilter:
         alphas = self.config.alphas
         if len(trials) < 2:
             return alphas[len(alphas) // 2]
-        inner, held_out = (np.asarray(trials)[part] for part in split_trials(len(trials), 0))
+        inner, held_out = ([trials[i] for i in part] for part in split_trials(len(trials), 0))
         x, y = self._points(session, inner)
         x_held_out, y_held_out = self._points(session, held_out)
         if len(y) < 2 or len(y_held_out) < 2:

@@ -43,14 +43,18 @@ def read_binned_npz(path: Path) -> Session:
         if array.dtype.kind not in "iu":
             raise InputError(f"{path}: {name} holds {array.dtype}, expected integers")
         if array.min() < 0:
-            raise InputError(f"{path}: {name} is {array.min()} at bin {array.argmin()}, expected >= 0")
+            raise InputError(
+                f"{path}: {name} is {array.min()} at bin {array.argmin()}, expected >= 0"
+            )
     if velocity.dtype.kind not in "fiu":
         raise InputError(f"{path}: vel holds {velocity.dtype}, expected numbers")
     bad = np.flatnonzero(~np.isfinite(velocity).all(axis=1))
     if len(bad):
         raise InputError(f"{path}: vel is not a number at bin {bad[0]}, expected numbers")
     same = np.diff(trial) == 0
-    if (np.diff(trial.astype(np.int64)) < 0).any() or (np.diff(bin_index.astype(np.int64))[same] < 1).any():
+    if (np.diff(trial.astype(np.int64)) < 0).any() or (
+        np.diff(bin_index.astype(np.int64))[same] < 1
+    ).any():
         raise InputError(f"{path}: bins must be in order of trial, and of bin_index within a trial")
     return _session(path, grid, counts, velocity, trial, bin_index.astype(np.int64))
 
@@ -82,11 +86,15 @@ def _read(path: Path) -> dict[str, Any]:
         archive = np.load(path, allow_pickle=False)
         names = ("counts", "vel", "trial", "bin_index", "bin_s")
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path}: one bare array, expected an .npz archive of {', '.join(names)}")
+            raise InputError(
+                f"{path}: one bare array, expected an .npz archive of {', '.join(names)}"
+            )
         with archive:
             missing = [name for name in names if name not in archive]
             if missing:
-                raise InputError(f"{path}: array {missing[0]} is missing, expected {', '.join(names)}")
+                raise InputError(
+                    f"{path}: array {missing[0]} is missing, expected {', '.join(names)}"
+                )
             return {name: archive[name] for name in names}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, InputError):

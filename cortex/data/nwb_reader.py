@@ -101,9 +101,7 @@ def _samples(series: Any, path: Path, grid: TimeGrid) -> tuple[IntArray, npt.NDA
     return _bins(times[~missing], grid), velocity[~missing]
 
 
-def _refuse_missing_inside_trials(
-    times: npt.NDArray[np.float64], trials: Any, path: Path
-) -> None:
+def _refuse_missing_inside_trials(times: npt.NDArray[np.float64], trials: Any, path: Path) -> None:
     """Between trials a velocity may be missing; inside one it may not."""
     start, stop = (np.asarray(trials[name][:]) for name in ("start_time", "stop_time"))
     order = np.argsort(start)

@@ -1,6 +1,6 @@
 """Writes a recording as NWB, in the schema of MC_Maze (DANDI 000128)."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pynwb import NWBHDF5IO, NWBFile
@@ -41,11 +41,13 @@ def _nwb_file(recording: Recording) -> NWBFile:
         identifier=recording.session_id,
         session_id=recording.session_id,
         # Recordings count seconds from their own start; a fixed date keeps files reproducible.
-        session_start_time=datetime(2000, 1, 1, tzinfo=timezone.utc),
+        session_start_time=datetime(2000, 1, 1, tzinfo=UTC),
         experiment_description=recording.description,
         keywords=["motor cortex", "reaching"],
     )
-    file.subject = Subject(subject_id=recording.subject, species="Macaca mulatta", sex="U", age="P5Y/")
+    file.subject = Subject(
+        subject_id=recording.subject, species="Macaca mulatta", sex="U", age="P5Y/"
+    )
     _add_units(file, recording)
     _add_trials(file, recording)
     behavior = file.create_processing_module("behavior", "hand movement")

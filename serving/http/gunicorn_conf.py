@@ -16,7 +16,7 @@ EXIT_BAD_INPUT = 2
 _KEEPALIVE_S = 5
 
 
-class CortexWorker(GeventWorker):  # type: ignore[misc]
+class CortexWorker(GeventWorker):
     """A gevent worker that says it is leaving before it stops listening."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -24,12 +24,12 @@ class CortexWorker(GeventWorker):  # type: ignore[misc]
         gevent.spawn(self._leave)
 
     def _leave(self) -> None:
-        if self.app.process is not None:
+        if isinstance(self.app, CortexApplication) and self.app.process is not None:
             self.app.process.give_notice()
         self.alive = False
 
 
-class CortexApplication(BaseApplication):  # type: ignore[misc]
+class CortexApplication(BaseApplication):
     """gunicorn, configured by ServerSettings alone.
 
     Attributes:

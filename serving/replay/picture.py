@@ -14,9 +14,7 @@ RECORDED, DECODED = "#404040", "#d1495b"
 TRIALS = 6
 
 
-def draw(
-    session: Session, replayed: Sequence[ReplayedTrial], path: Path, *, title: str
-) -> None:
+def draw(session: Session, replayed: Sequence[ReplayedTrial], path: Path, *, title: str) -> None:
     """Writes a PNG of the first few trials, x above y, on one velocity scale.
 
     Args:
@@ -64,4 +62,5 @@ def draw(
         panels[1, column].set_xlabel("time in trial (s)")
     panels[0, 0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
-    FigureCanvasAgg(figure).print_png(str(path))
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png")

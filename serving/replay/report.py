@@ -128,6 +128,7 @@ def as_text(report: Report) -> str:
             "latency (ms)              p50     p90     p99     max",
             f"  spikes to velocity {report.p50_ms:>8.2f}{report.p90_ms:>8.2f}"
             f"{report.p99_ms:>8.2f}{report.max_ms:>8.2f}",
-            f"  of it computing    {report.compute_p50_ms:>8.2f}{'':>8}{report.compute_p99_ms:>8.2f}",
+            f"  of it computing    {report.compute_p50_ms:>8.2f}{'':>8}"
+            f"{report.compute_p99_ms:>8.2f}",
         )
     )

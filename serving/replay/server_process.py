@@ -17,11 +17,12 @@ START_TIMEOUT_S = 90.0
 
 
 @contextmanager
-def server_process(model: Path, *, device: str = "cpu", port: int = 0) -> Iterator[str]:
+def server_process(model: Path, *, log: Path, device: str = "cpu", port: int = 0) -> Iterator[str]:
     """Serves a checkpoint while the block runs, and stops the server after it.
 
     Args:
         model: checkpoint directory.
+        log: file for the server's log.
         device: where the model runs.
         port: port of the loopback interface; 0 picks one.
 
@@ -32,12 +33,15 @@ def server_process(model: Path, *, device: str = "cpu", port: int = 0) -> Iterat
         InputError: the server did not come up.
     """
     command = [sys.executable, "-m", "serving.server", f"--model={model}", f"--port={port}"]
-    # stderr passes through: what the server says is for whoever runs this.
-    server = subprocess.Popen(
-        [*command, f"--device={device}", "--notice_s=0"], stdout=subprocess.PIPE, text=True
-    )
+    with log.open("w") as log_file:
+        server = subprocess.Popen(
+            [*command, f"--device={device}", "--notice_s=0"],
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+        )
     try:
-        yield _ready_url(server)
+        yield _ready_url(server, log)
     finally:
         server.terminate()
         try:
@@ -47,15 +51,16 @@ def server_process(model: Path, *, device: str = "cpu", port: int = 0) -> Iterat
             server.wait()
 
 
-def _ready_url(server: subprocess.Popen[str]) -> str:
+def _ready_url(server: subprocess.Popen[str], log: Path) -> str:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    # Reads on after the address too: a full pipe would block the server.
-    threading.Thread(target=lambda: [lines.put(s) for s in server.stdout or ()], daemon=True).start()
+    threading.Thread(target=_read_lines, args=(server, lines), daemon=True).start()
     give_up = time.monotonic() + START_TIMEOUT_S
     url = ""
     while time.monotonic() < give_up:
         if server.poll() is not None:
-            raise InputError(f"the server ended with status {server.returncode} before it was ready")
+            raise InputError(
+                f"the server ended with status {server.returncode} before it was ready; see {log}"
+            )
         try:
             line = lines.get(timeout=0.1)
             if line.startswith("listening on "):
@@ -63,7 +68,13 @@ def _ready_url(server: subprocess.Popen[str]) -> str:
         except queue.Empty:
             if url and _is_ready(url):
                 return url
-    raise InputError(f"the server was not ready within {START_TIMEOUT_S:.0f} s")
+    raise InputError(f"the server was not ready within {START_TIMEOUT_S:.0f} s; see {log}")
+
+
+def _read_lines(server: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    """Reads on after the address too: a full pipe would block the server."""
+    for line in server.stdout or ():
+        lines.put(line)
 
 
 def _is_ready(url: str) -> bool:

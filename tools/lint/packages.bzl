@@ -2,10 +2,18 @@
 
 LINTED_PACKAGES = [
     "cortex",
+    "cortex/data",
     "docs/measured",
     "kernels",
+    "serving",
+    "serving/client",
+    "serving/engine",
+    "serving/http",
+    "serving/replay",
+    "serving/telemetry",
     "tools/bazel",
     "tools/ci",
     "tools/lint",
     "tools/measured",
+    "training",
 ]
