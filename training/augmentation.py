@@ -15,12 +15,13 @@ class AugmentationConfig:
     Small recordings overfit without it; heavy event and unit dropout is what helps most.
 
     Attributes:
-        crop_steps: longest piece of a trial that is seen at once.
+        crop_steps: longest piece of a trial that is seen at once. A piece begins empty as a trial
+            does, so pieces much shorter than trials teach the model when trials begin, wrongly.
         event_dropout: probability of losing each event.
         unit_dropout: each time, a share of the units drawn from [0, unit_dropout) falls silent.
     """
 
-    crop_steps: int = 64
+    crop_steps: int = 160
     event_dropout: float = 0.3
     unit_dropout: float = 0.5
 

@@ -39,7 +39,7 @@ class FitConfig:
     batch_trials: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    masked_weight: float = 0.1
+    masked_weight: float = 0.05
     masked_per_step: int = 4
     average_decay: float = 0.98
     seed: int = 0
@@ -132,9 +132,9 @@ def _loss(
     decoded = model.read_velocity(latents, step_BS, torch.arange(bins, device=device))
     where = labelled.to(device)
     error = (decoded - velocity.to(device)) / model.velocity_scale
-    # Linear beyond two standard deviations: no outlier trial owns the loss.
+    # Linear beyond four standard deviations: no outlier trial owns the loss.
     velocity_loss = F.huber_loss(
-        error[where], torch.zeros_like(error[where]), delta=2.0, reduction="sum"
+        error[where], torch.zeros_like(error[where]), delta=4.0, reduction="sum"
     ) / where.sum().clamp_min(1)
     if config.masked_weight == 0:
         return velocity_loss

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import Ridge
 
+from cortex.errors import InputError
 from cortex.session import FloatArray, Session
 from training.metrics import velocity_r2
 from training.splits import split_trials
@@ -37,7 +38,16 @@ class WienerFilter:
         self._ridge = Ridge()
 
     def fit(self, session: Session, trials: Sequence[int]) -> "WienerFilter":
-        """Fits to the trials given; alpha is chosen on a part of them, by trial."""
+        """Fits to the trials given; alpha is chosen on a part of them, by trial.
+
+        Raises:
+            InputError: the trials hold no labelled step.
+        """
+        if not any(len(trial_targets(session, trial)[0]) for trial in trials):
+            raise InputError(
+                f"session {session.session_id!r}: the {len(trials)} training trials hold no "
+                "labelled step, expected at least one"
+            )
         self._ridge = Ridge(self._best_alpha(session, trials))
         self._ridge.fit(*self._points(session, trials))
         return self
@@ -80,4 +90,4 @@ class WienerFilter:
         padded = np.concatenate([np.zeros((lags - 1, n_units), np.float32), rates])
         history = np.lib.stride_tricks.sliding_window_view(padded, lags, axis=0)
         steps, _ = trial_targets(session, trial)
-        return history[steps].reshape(len(steps), -1)
+        return history[steps].reshape(len(steps), lags * n_units)

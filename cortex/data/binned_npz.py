@@ -1,6 +1,7 @@
 """Reads recordings that come as binned counts in an .npz file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,18 @@ def read_binned_npz(path: Path) -> Session:
         arrays[name] for name in ("counts", "vel", "trial", "bin_index")
     )
     grid = _grid(arrays["bin_s"], path)
-    n_bins = len(counts) if counts.ndim == 2 else -1
+    if counts.ndim != 2 or not counts.size:
+        raise InputError(
+            f"{path}: counts has shape {counts.shape}, expected (bins, units), at least one of each"
+        )
+    n_bins = len(counts)
     for name, array, shape in (
-        ("counts", counts, (n_bins, counts.shape[-1])),
         ("vel", velocity, (n_bins, 2)),
         ("trial", trial, (n_bins,)),
         ("bin_index", bin_index, (n_bins,)),
     ):
-        if array.shape != shape or not n_bins:
-            expected = "(bins, units), at least one bin" if name == "counts" else shape
-            raise InputError(f"{path}: {name} has shape {array.shape}, expected {expected}")
+        if array.shape != shape:
+            raise InputError(f"{path}: {name} has shape {array.shape}, expected {shape}")
     for name, array in (("counts", counts), ("trial", trial), ("bin_index", bin_index)):
         if array.dtype.kind not in "iu":
             raise InputError(f"{path}: {name} holds {array.dtype}, expected integers")
@@ -95,8 +98,9 @@ def _read(path: Path) -> dict[str, Any]:
                 raise InputError(
                     f"{path}: array {missing[0]} is missing, expected {', '.join(names)}"
                 )
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            # A member that is no array comes as bytes, which the checks then refuse by its shape.
+            return {name: np.asarray(archive[name]) for name in names}
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a readable .npz archive: {error}") from error

@@ -15,6 +15,9 @@ from cortex.time_grid import TimeGrid
 # To mm/s, by the unit that the file states.
 VELOCITY_SCALE = {"mm/s": 1.0, "cm/s": 10.0, "m/s": 1000.0}
 
+# From here on float64 no longer holds every whole microsecond, and bins would not be exact.
+LATEST_S = 2**53 / 1e6
+
 
 def read_nwb(path: Path, grid: TimeGrid) -> Session:
     """Puts a recording on a time grid.
@@ -28,8 +31,8 @@ def read_nwb(path: Path, grid: TimeGrid) -> Session:
         grid: the time grid; bin 0 starts at 0 s, or at the first spike or sample before that.
 
     Raises:
-        InputError: the file is missing, is not NWB, lacks a part, or has a velocity that is not a
-            number inside a trial.
+        InputError: the file is missing, is not NWB, lacks a part, or has a time that is not a
+            number, or such a velocity inside a trial.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -51,9 +54,11 @@ def _session(file: NWBFile, path: Path, grid: TimeGrid) -> Session:
         raise InputError(f"{path}: /intervals/trials is missing, expected a table of trials")
     series = _hand_velocity(file, path)
     sample_bin, velocity = _samples(series, path, grid)
-    start_bin = _bins(np.asarray(file.trials["start_time"][:]), grid)
-    stop_bin = _bins(np.asarray(file.trials["stop_time"][:]), grid)
-    unit_ids, spike_bins = _spikes(file, grid)
+    start_bin, stop_bin = (
+        _bins(_seconds(file.trials[name][:], f"/intervals/trials/{name}", path), grid)
+        for name in ("start_time", "stop_time")
+    )
+    unit_ids, spike_bins = _spikes(file, path, grid)
     firsts = [b.min() for b in (sample_bin, start_bin, *spike_bins) if len(b)]
     origin = min(0, *firsts)
     behavior = _behavior(sample_bin - origin, velocity)
@@ -88,7 +93,7 @@ def _hand_velocity(file: NWBFile, path: Path) -> Any:
 
 def _samples(series: Any, path: Path, grid: TimeGrid) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Bins (T,) and velocities (T, 2) in mm/s of the samples that are numbers."""
-    times = np.asarray(series.get_timestamps() if series.timestamps is None else series.timestamps)
+    times = _seconds(series.get_timestamps(), "/processing/behavior/hand_vel/timestamps", path)
     if len(times) != series.data.shape[0]:
         raise InputError(
             f"{path}: /processing/behavior/hand_vel has {series.data.shape[0]} samples "
@@ -121,7 +126,7 @@ def _behavior(sample_bin: IntArray, velocity: npt.NDArray[np.float64]) -> Behavi
     return Behavior(time_bin=time_bin, velocity=mean.astype(np.float32), unit="mm/s")
 
 
-def _spikes(file: NWBFile, grid: TimeGrid) -> tuple[tuple[str, ...], list[IntArray]]:
+def _spikes(file: NWBFile, path: Path, grid: TimeGrid) -> tuple[tuple[str, ...], list[IntArray]]:
     """Names of the held-in units, and the bins of each one's spikes."""
     units = file.units
     columns = units.colnames
@@ -129,15 +134,26 @@ def _spikes(file: NWBFile, grid: TimeGrid) -> tuple[tuple[str, ...], list[IntArr
     for row in range(len(units)):
         if "heldout" in columns and units["heldout"][row]:
             continue
-        times = np.asarray(units["spike_times"][row], np.float64)
+        what = f"/units/spike_times of unit {units.id[row]}"
+        times = _seconds(units["spike_times"][row], what, path)
         if "obs_intervals" in columns:
             intervals = np.asarray(units["obs_intervals"][row]).reshape(-1, 2)
             if len(intervals):
-                observed = (times[:, None] >= intervals[:, 0]) & (times[:, None] <= intervals[:, 1])
-                times = times[observed.any(axis=1)]
+                times = times[_observed(times, intervals)]
         names.append(str(units.id[row]))
         spike_bins.append(_bins(times, grid))
+    if not names:
+        raise InputError(f"{path}: /units has no held-in unit, expected at least one")
     return tuple(names), spike_bins
+
+
+def _observed(
+    times: npt.NDArray[np.float64], intervals: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether each moment lies in an interval, its ends included. Intervals may overlap."""
+    begun = np.searchsorted(np.sort(intervals[:, 0]), times, side="right")
+    ended = np.searchsorted(np.sort(intervals[:, 1]), times, side="left")
+    return begun > ended
 
 
 def _events(spike_bins: list[IntArray]) -> Events:
@@ -150,6 +166,18 @@ def _events(spike_bins: list[IntArray]) -> Events:
         time_bin=pairs[:, 0].astype(np.int64),
         value=counts.astype(np.int64),
     )
+
+
+def _seconds(values: Any, what: str, path: Path) -> npt.NDArray[np.float64]:
+    """Moments that bins can count. Raises InputError on the first that they cannot."""
+    seconds = np.asarray(values, np.float64)
+    bad = np.flatnonzero(~(np.abs(seconds) < LATEST_S))
+    if len(bad):
+        raise InputError(
+            f"{path}: {what} is {seconds[bad[0]]} s at index {bad[0]}, "
+            f"expected numbers below {LATEST_S:.1e}"
+        )
+    return seconds
 
 
 def _bins(seconds: npt.NDArray[np.float64], grid: TimeGrid) -> IntArray:

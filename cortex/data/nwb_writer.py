@@ -26,13 +26,17 @@ def write_nwb(recording: Recording, path: Path) -> None:
         InputError: the file cannot be written.
     """
     file = _nwb_file(recording)
-    partial = path.with_name(path.name + ".partial")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written: no such directory as {path.parent}")
+    partial = path.with_name(path.stem + ".partial.nwb")
     try:
         with NWBHDF5IO(str(partial), "w") as io:
             io.write(file)
         partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _nwb_file(recording: Recording) -> NWBFile:
@@ -84,7 +88,7 @@ def _add_units(file: NWBFile, recording: Recording) -> None:
         file.add_unit(
             id=unit_id,
             spike_times=times,
-            obs_intervals=[recording.obs_interval],
+            obs_intervals=recording.obs_intervals,
             electrodes=[electrodes[unit_id // 10]],
             electrode_group=group,
             heldout=False,

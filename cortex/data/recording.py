@@ -18,7 +18,7 @@ class Recording:
         description: one line on where it comes from.
         unit_ids: number of each unit, as sorted: 1011 is the first unit of electrode 101.
         spike_times: (spikes,) of each unit, ascending.
-        obs_interval: (2,) first and last moment that the units were observed.
+        obs_intervals: (k, 2) start and end of each span in which the units were observed.
         sample_times: (T,) of the kinematics, ascending, with gaps where nothing was recorded.
         hand_pos: (T, 2) mm.
         hand_vel: (T, 2) mm/s.
@@ -32,7 +32,7 @@ class Recording:
     description: str
     unit_ids: tuple[int, ...]
     spike_times: tuple[Seconds, ...]
-    obs_interval: tuple[float, float]
+    obs_intervals: npt.NDArray[np.float64]
     sample_times: Seconds
     hand_pos: npt.NDArray[np.float64]
     hand_vel: npt.NDArray[np.float64]

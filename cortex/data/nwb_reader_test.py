@@ -1,0 +1,161 @@
+"""NWB files: what is written comes back on the right bins, and faults are named."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from pynwb import validate
+
+from cortex.data.nwb_reader import read_nwb
+from cortex.data.nwb_writer import write_nwb
+from cortex.data.recording import Recording
+from cortex.errors import InputError
+from cortex.time_grid import TimeGrid
+
+GRID = TimeGrid()
+
+
+def _recording() -> Recording:
+    """Two trials with a gap; velocity is its own millisecond, so that any drift shows."""
+    times = np.concatenate([np.arange(100, 400), np.arange(1700, 2100)]) * 1e-3
+    millisecond = np.round(times * 1e3)
+    return Recording(
+        session_id="planted",
+        subject="nobody",
+        description="planted",
+        unit_ids=(1011, 1012, 2021),
+        spike_times=(
+            np.array([0.0349, 0.035, 0.0399, 1.75]),
+            np.array([]),
+            np.array([0.2, 1.9, 2.6]),
+        ),
+        obs_intervals=np.array([[0.0, 2.5]]),
+        sample_times=times,
+        hand_pos=np.zeros((len(times), 2)),
+        hand_vel=np.stack([millisecond, -millisecond], 1),
+        trial_start=np.array([0.1, 1.7]),
+        trial_stop=np.array([0.4, 2.1]),
+        trial_columns={"move_onset_time": np.array([0.2, 1.8])},
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_nwb(_recording(), tmp_path / "planted.nwb")
+    return tmp_path / "planted.nwb"
+
+
+def test_written_files_are_valid_nwb(file: Path) -> None:
+    assert not validate(path=str(file))
+
+
+def test_spikes_land_in_their_bins(file: Path) -> None:
+    session = read_nwb(file, GRID)
+    assert session.unit_ids == ("1011", "1012", "2021")
+    events = zip(
+        session.events.time_bin.tolist(),
+        session.events.unit.tolist(),
+        session.events.value.tolist(),
+        strict=True,
+    )
+    # 0.035 s is the first moment of bin 7; 2.6 s lies outside of what was observed.
+    assert list(events) == [(6, 0, 1), (7, 0, 2), (40, 2, 1), (350, 0, 1), (380, 2, 1)]
+
+
+def test_no_label_drifts_over_the_gap(file: Path) -> None:
+    session = read_nwb(file, GRID)
+    behavior = session.behavior
+    assert behavior.time_bin.tolist() == [*range(20, 80), *range(340, 420)]
+    np.testing.assert_allclose(behavior.velocity[:, 0], behavior.time_bin * 5 + 2, atol=1e-3)
+    np.testing.assert_allclose(behavior.velocity[:, 1], -behavior.velocity[:, 0])
+    assert session.trials.start_bin.tolist() == [20, 340]
+    assert session.trials.stop_bin.tolist() == [80, 420]
+
+
+def test_times_before_zero_shift_every_bin_alike(tmp_path: Path) -> None:
+    early = dataclasses.replace(
+        _recording(),
+        spike_times=(np.array([-0.012]), np.array([]), np.array([0.2])),
+        obs_intervals=np.array([[-1.0, 2.5]]),
+    )
+    write_nwb(early, tmp_path / "early.nwb")
+    session = read_nwb(tmp_path / "early.nwb", GRID)
+    assert session.events.time_bin.tolist() == [0, 43]
+    assert session.trials.start_bin.tolist() == [23, 343]
+    assert session.behavior.time_bin[0] == 23
+
+
+def _edit(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return apply
+
+
+def test_held_out_units_are_left_out(file: Path) -> None:
+    def hold_out(f: h5py.File) -> None:
+        f["units/heldout"][0] = True
+
+    _edit(hold_out)(file)
+    session = read_nwb(file, GRID)
+    assert session.unit_ids == ("1012", "2021")
+    assert session.events.unit.tolist() == [1, 1]
+
+
+def test_metres_become_millimetres(file: Path) -> None:
+    before = read_nwb(file, GRID).behavior.velocity
+
+    def to_metres(f: h5py.File) -> None:
+        data = f["processing/behavior/hand_vel/data"]
+        data[:] = data[:] / 1000
+        data.attrs["unit"] = "m/s"
+
+    _edit(to_metres)(file)
+    after = read_nwb(file, GRID).behavior
+    assert after.unit == "mm/s"
+    np.testing.assert_allclose(after.velocity, before, rtol=1e-5)
+
+
+def test_missing_velocity_between_trials_is_no_label(tmp_path: Path) -> None:
+    recording = _recording()
+    between = dataclasses.replace(
+        recording,
+        sample_times=np.insert(recording.sample_times, 300, 1.0),
+        hand_pos=np.insert(recording.hand_pos, 300, 0.0, axis=0),
+        hand_vel=np.insert(recording.hand_vel, 300, np.nan, axis=0),
+    )
+    write_nwb(between, tmp_path / "between.nwb")
+    assert 200 not in read_nwb(tmp_path / "between.nwb", GRID).behavior.time_bin
+
+
+def _nan_inside(f: h5py.File) -> None:
+    f["processing/behavior/hand_vel/data"][310, 1] = np.nan
+
+
+def _wrong_unit(f: h5py.File) -> None:
+    f["processing/behavior/hand_vel/data"].attrs["unit"] = "furlong"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.unlink(), "no such file"),
+        (lambda p: p.write_text("not HDF5"), "not a readable NWB file"),
+        (_edit(lambda f: f.__delitem__("units")), "/units has no spike_times"),
+        (_edit(lambda f: f.__delitem__("intervals")), "/intervals/trials is missing"),
+        (_edit(lambda f: f.__delitem__("processing")), "hand_vel is missing"),
+        (_edit(lambda f: f.__delitem__("processing/behavior/hand_vel")), "hand_vel is missing"),
+        (_edit(_wrong_unit), "is in 'furlong', expected one of mm/s"),
+        (_edit(_nan_inside), "not a number at 1.710 s, inside trial 1"),
+    ],
+)
+def test_faults_are_named(file: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(file)
+    with pytest.raises(InputError, match=message) as caught:
+        read_nwb(file, GRID)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,71 @@
+"""The binaries, run as a user runs them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _run(folder: Path, binary: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"training.{binary}", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("work")
+    for name, seed in (("a.nwb", "0"), ("b.nwb", "1")):
+        made = _run(
+            path, "simulate", f"--output={name}", "--trials=6", "--units=8", f"--seed={seed}"
+        )
+        assert made.returncode == 0, made.stderr
+    return path
+
+
+def test_train_then_evaluate_agree(folder: Path) -> None:
+    trained = _run(folder, "train", "--session=a.nwb", "--output=model", "--steps=3")
+    assert trained.returncode == 0, trained.stderr
+    scored = _run(folder, "evaluate", "--session=a.nwb", "--model=model", "--report_json=r.json")
+    assert scored.returncode == 0, scored.stderr
+    said = re.search(r"R2 (\S+) \(Wiener filter (\S+)\)", trained.stdout)
+    again = re.search(r"R2, nano +(\S+)\nR2, Wiener filter +(\S+)", scored.stdout)
+    assert said is not None
+    assert again is not None
+    assert said.groups() == again.groups()
+    other = _run(folder, "evaluate", "--session=b.nwb", "--model=model")
+    assert other.returncode == 2
+    assert "not the recording that model was trained on" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("binary", "arguments", "message"),
+    [
+        ("train", ["--session=none.nwb", "--output=m"], "none.nwb: no such file"),
+        ("train", ["--session=x.txt", "--output=m"], "unknown kind of recording"),
+        ("train", ["--session=a.nwb", "--output=m", "--size=huge"], "'huge' is unknown"),
+        ("train", ["--session=a.nwb", "--output=m", "steps=3"], "unexpected argument 'steps=3'"),
+        ("evaluate", ["--session=a.nwb", "--model=none"], "none: no such directory"),
+        ("simulate", ["--output=x.nwb", "--trials=0"], "trials is 0, expected at least 1"),
+        ("simulate", ["--output=none/x.nwb", "--trials=1"], "cannot be written"),
+        ("import_mc_maze", ["--output=x.nwb"], "no trial given"),
+        ("import_mc_maze", ["--output=x.nwb", "a.nwb"], "not a CSV table"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path, binary: str, arguments: list[str], message: str
+) -> None:
+    done = _run(folder, binary, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert message in done.stderr.splitlines()[-1]
