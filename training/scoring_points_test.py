@@ -70,6 +70,19 @@ def test_wiener_filter_decodes_and_never_crosses_a_trial() -> None:
     assert np.isfinite(wiener.predict(silent, [5])[0]).all()
 
 
+def test_no_labels_to_fit_to_is_bad_input() -> None:
+    session = make_session()
+    with pytest.raises(InputError, match="0 training trials hold no labelled step"):
+        WienerFilter(WienerConfig()).fit(session, [])
+    behavior = session.behavior
+    unlabelled = replace(
+        session,
+        behavior=replace(behavior, time_bin=behavior.time_bin[:0], velocity=behavior.velocity[:0]),
+    )
+    with pytest.raises(InputError, match="hold no labelled step"):
+        WienerFilter(WienerConfig()).fit(unlabelled, [0, 1])
+
+
 if DATA:
 
     @pytest.mark.parametrize(

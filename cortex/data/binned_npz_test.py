@@ -1,5 +1,6 @@
 """Binned archives: what they hold comes back, and each bad array is named."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def test_trials_are_laid_out_apart(path: Path) -> None:
     [
         ({"vel": None}, "array vel is missing"),
         ({"counts": np.zeros((0, 2), int)}, "counts has shape"),
+        ({"counts": np.zeros((5, 0), int)}, "at least one of each"),
+        ({"counts": np.int64(3)}, r"counts has shape \(\)"),
         ({"counts": np.zeros((5, 2))}, "counts holds float64, expected integers"),
         ({"counts": np.full((5, 2), -1)}, "counts is -1 at bin 0"),
         ({"vel": np.zeros((4, 2))}, r"vel has shape \(4, 2\), expected \(5, 2\)"),
@@ -75,11 +78,32 @@ def test_truncated_archive_is_refused(path: Path) -> None:
         read_binned_npz(path)
 
 
+def test_corrupt_compression_is_refused(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 9, (5, 2000))
+    np.savez_compressed(path, **_arrays(counts=noise))
+    content = bytearray(path.read_bytes())
+    content[300:900] = b"\xff" * 600
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not a readable \.npz archive"):
+        read_binned_npz(path)
+
+
+def test_members_that_are_no_arrays_are_refused(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in _arrays():
+            archive.writestr(name, b"text")
+    with pytest.raises(InputError, match="bin_s is"):
+        read_binned_npz(path)
+
+
 def test_open_session_goes_by_the_ending(path: Path, tmp_path: Path) -> None:
     np.savez(path, **_arrays())
     assert open_session(path).session_id == "mihi_x"
     with pytest.raises(InputError, match="cannot be read as TimeGrid"):
         open_session(path, TimeGrid())
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(InputError, match="is a directory"):
+        open_session(tmp_path / "folder.npz")
     for name, message in (("x.txt", "unknown kind"), ("no.nwb", "no such file"), ("", "unknown")):
         with pytest.raises(InputError, match=message):
             open_session(tmp_path / name)

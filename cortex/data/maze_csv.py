@@ -1,6 +1,5 @@
 """Reads single trials of MC_Maze that come as CSV tables at 1 kHz."""
 
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +69,11 @@ def _read(path: Path) -> pd.DataFrame:
     if missing or not units or not len(table):
         lacks = missing[0] if missing else "unit_ID" if len(table) else "rows"
         raise InputError(f"{path}: {lacks} missing, expected an MC_Maze trial at 1 kHz")
+    for column in units:
+        if not column.removeprefix("unit_").isdecimal():
+            raise InputError(
+                f"{path}: column {column} has no number, expected names like unit_1011"
+            )
     for column in ["timestamp", *KINEMATICS, *units]:
         values = table[column].to_numpy()
         if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
@@ -80,4 +84,4 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _unit_columns(table: pd.DataFrame) -> list[str]:
-    return [c for c in table.columns if re.fullmatch(r"unit_[0-9]+", c)]
+    return [c for c in table.columns if c.startswith("unit_")]

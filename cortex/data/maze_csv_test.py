@@ -1,5 +1,6 @@
 """Single MC_Maze trials in CSV: every spike and every velocity survives the way to a session."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -43,6 +44,37 @@ def test_trials_come_in_order_of_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(recording.trial_start, [1.5, 11.25])
     np.testing.assert_allclose(recording.trial_stop, [1.55, 11.3])
     assert [len(times) for times in recording.spike_times] == [16, 0]
+    # Nothing is known of the time between the trials.
+    np.testing.assert_allclose(recording.obs_intervals, [[1.5, 1.55], [11.25, 11.3]])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("timestamp", "soon", "timestamp holds what is no number"),
+        ("hand_vel_x", np.nan, "hand_vel_x holds what is no number"),
+        ("unit_1011", "x", "unit_1011 holds what is no number"),
+        ("unit_1011", 2, "unit_1011 holds more than 0 and 1"),
+        ("unit_first", 0, "unit_first has no number"),
+    ],
+)
+def test_wrong_values_are_named(tmp_path: Path, column: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_maze_csv(_write(tmp_path, a=_table(1.0).assign(**{column: value})))
+
+
+def test_the_file_with_other_units_is_named(tmp_path: Path) -> None:
+    other = _table(0.5).rename(columns={"unit_2031": "unit_9991"})
+    with pytest.raises(InputError, match=r"b\.csv: its units are not those of .*a\.csv"):
+        read_maze_csv(_write(tmp_path, a=_table(1.0), b=other))
+
+
+def test_corrupt_compression_is_refused(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(_table(1.0, 500).to_csv().encode()))
+    content[100:400] = b"\x55" * 300
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    with pytest.raises(InputError, match="not a CSV table"):
+        read_maze_csv([tmp_path / "a.csv.gz"])
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,58 @@ def test_missing_velocity_between_trials_is_no_label(tmp_path: Path) -> None:
     assert 200 not in read_nwb(tmp_path / "between.nwb", GRID).behavior.time_bin
 
 
+def test_conversion_is_honoured(file: Path) -> None:
+    before = read_nwb(file, GRID).behavior.velocity
+    _edit(lambda f: _velocity(f)["data"].attrs.__setitem__("conversion", 0.5))(file)
+    np.testing.assert_allclose(read_nwb(file, GRID).behavior.velocity, before / 2, rtol=1e-5)
+
+
+def test_a_rate_serves_where_there_are_no_timestamps(file: Path) -> None:
+    def to_rate(f: h5py.File) -> None:
+        series = _velocity(f)
+        del series["timestamps"]
+        start = series.create_dataset("starting_time", data=0.1)
+        start.attrs.update(rate=500.0, unit="seconds")
+
+    _edit(to_rate)(file)
+    behavior = read_nwb(file, GRID).behavior
+    # 700 samples at 500 Hz from 0.1 s on, with no gap.
+    assert behavior.time_bin.tolist() == [*range(20, 300)]
+
+
+def test_spikes_count_in_any_interval_of_observation(tmp_path: Path) -> None:
+    moments = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    watched = dataclasses.replace(
+        _recording(),
+        spike_times=(moments, np.array([]), np.array([])),
+        obs_intervals=np.array([[0.55, 0.65], [0.2, 0.4], [0.25, 0.3]]),
+    )
+    write_nwb(watched, tmp_path / "watched.nwb")
+    session = read_nwb(tmp_path / "watched.nwb", GRID)
+    assert session.events.time_bin.tolist() == [40, 60, 80, 120]
+
+
+def test_a_session_may_be_silent(tmp_path: Path) -> None:
+    silent = dataclasses.replace(_recording(), spike_times=(np.array([]),) * 3)
+    write_nwb(silent, tmp_path / "silent.nwb")
+    session = read_nwb(tmp_path / "silent.nwb", GRID)
+    assert len(session.events) == 0
+    assert len(session.unit_ids) == 3
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder.nwb").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_nwb(_recording(), tmp_path / "folder.nwb")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.nwb"]
+    with pytest.raises(InputError, match="no such directory"):
+        write_nwb(_recording(), tmp_path / "none" / "x.nwb")
+
+
+def _velocity(f: h5py.File) -> h5py.Group:
+    return f["processing/behavior/hand_vel"]
+
+
 def _nan_inside(f: h5py.File) -> None:
     f["processing/behavior/hand_vel/data"][310, 1] = np.nan
 
@@ -150,6 +202,10 @@ def _wrong_unit(f: h5py.File) -> None:
         (_edit(lambda f: f.__delitem__("processing")), "hand_vel is missing"),
         (_edit(lambda f: f.__delitem__("processing/behavior/hand_vel")), "hand_vel is missing"),
         (_edit(_wrong_unit), "is in 'furlong', expected one of mm/s"),
+        (_edit(lambda f: f["units/heldout"].__setitem__(slice(None), True)), "no held-in unit"),
+        (_edit(lambda f: f["units/spike_times"].__setitem__(1, np.nan)), "unit 1011 is nan s"),
+        (_edit(lambda f: f["intervals/trials/stop_time"].__setitem__(0, np.nan)), "stop_time is"),
+        (_edit(lambda f: _velocity(f)["timestamps"].__setitem__(5, np.inf)), "timestamps is inf s"),
         (_edit(_nan_inside), "not a number at 1.710 s, inside trial 1"),
     ],
 )

@@ -11,6 +11,7 @@ from cortex.data.recording import Recording
 from cortex.errors import InputError
 
 COLUMN_DESCRIPTIONS = {
+    "target_pos": "x and y of the target (mm)",
     "target_on_time": "when the target appeared (s)",
     "go_cue_time": "when the monkey was told to reach (s)",
     "move_onset_time": "when the hand began to move (s)",

@@ -19,10 +19,12 @@ def open_session(path: Path, grid: TimeGrid | None = None) -> Session:
     Raises:
         InputError: the file cannot be used, or is binned in another way than the grid.
     """
+    if path.suffix not in (".nwb", ".npz"):
+        raise InputError(f"{path}: unknown kind of recording, expected .nwb or .npz")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, expected a file")
     if path.suffix == ".nwb":
         return read_nwb(path, grid or TimeGrid())
-    if path.suffix != ".npz":
-        raise InputError(f"{path}: unknown kind of recording, expected .nwb or .npz")
     session = read_binned_npz(path)
     if grid is not None and grid != session.grid:
         raise InputError(

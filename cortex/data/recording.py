@@ -24,7 +24,7 @@ class Recording:
         hand_vel: (T, 2) mm/s.
         trial_start: (n,) start of each trial.
         trial_stop: (n,) end of each trial.
-        trial_columns: more numbers a trial, by name, each (n,), such as move_onset_time.
+        trial_columns: more numbers a trial, by name, each (n, ...), such as move_onset_time.
     """
 
     session_id: str

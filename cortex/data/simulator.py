@@ -5,9 +5,9 @@ and speed), in the direction of the coming target during the delay, and in its o
 (a refractory period, then a weak rebound). Spikes are Poisson within each millisecond.
 
 Mean rates are lognormal with a share of silent units, as in two trials of MC_Maze (748 and 1356, of
-3.2 and 3.6 s). Taken trial by trial over their 182 units, 16 and 14 % of the units do not fire; over
-the others the logarithm of the mean rate in Hz has mean 0.63 and 0.62 and standard deviation 1.12 and
-1.10. Many of the silent units are only slow: over both trials together 8 % do not fire. For a long
+3.2 and 3.6 s). Taken trial by trial over their 182 units, 16 and 14 % of the units do not fire; the
+logarithm of the others' mean rate in Hz has mean 0.63 and 0.62, standard deviation 1.12 and 1.10.
+Many of the silent units are only slow: over both trials together 8 % do not fire. For a long
 recording the share of silent units is therefore on the high side.
 """
 
@@ -109,6 +109,7 @@ def simulate(config: SimulatorConfig) -> Recording:
         trial_start=start,
         trial_stop=stop,
         trial_columns={
+            "target_pos": np.stack([r.target for r in reaches]),
             "target_on_time": start + np.array([r.target_on_ms for r in reaches]) * MS,
             "go_cue_time": start + np.array([r.go_cue_ms for r in reaches]) * MS,
             "move_onset_time": start + np.array([r.move_onset_ms for r in reaches]) * MS,

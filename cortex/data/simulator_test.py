@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pynwb import validate
 
 from cortex.data.nwb_reader import read_nwb
 from cortex.data.nwb_writer import write_nwb
@@ -75,6 +76,20 @@ def test_spikes_lead_the_hand(recording: Recording) -> None:
         for lag in lags
     ]
     assert 40 <= lags[int(np.argmax(fit))] <= 160
+
+
+def test_files_are_valid_nwb(tmp_path: Path) -> None:
+    write_nwb(simulate(SimulatorConfig(trials=2, units=3)), tmp_path / "s.nwb")
+    assert not validate(path=str(tmp_path / "s.nwb"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", -1), ("log_rate_sd", -1.0), ("tuning", float("nan")), ("silent_share", 1.5)],
+)
+def test_impossible_values_are_refused(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{field} is {value}"):
+        SimulatorConfig(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["trials", "units"])

@@ -84,7 +84,7 @@ class Host:
     scope: Callable[[], AbstractContextManager[object]] = nullcontext
     is_fatal: Callable[[Exception], bool] = lambda error: False
     on_batch: Callable[[BatchReport], None] = lambda report: None
-    on_death: Callable[[BaseException], None] = lambda error: None
+    on_death: Callable[[BaseException], object] = lambda error: None
 
 
 @dataclass(frozen=True)
