@@ -4,6 +4,7 @@ bazel run //serving:demo [-- --session=recording.nwb]
 """
 
 import json
+import shlex
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -120,7 +121,18 @@ def _show(report: Report, session: Session, replayed: list[ReplayedTrial], outpu
     if REPORT.value:
         Path(REPORT.value).write_text(json.dumps(asdict(report), indent=1) + "\n")
     if MEASURED.value:
-        write_measured(report, Path(MEASURED.value))
+        write_measured(report, Path(MEASURED.value), command=_command())
+
+
+def _command() -> str:
+    """The command line without what only places files."""
+    kept = [f"--session={Path(SESSION.value).name}"] if SESSION.value else []
+    places = ("session", "output", "report_json", "measured")
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.present and name not in places:
+            kept.append(flag.serialize())
+    return shlex.join(["./bazelw", "run", "//serving:demo", *(["--", *kept] if kept else [])])
 
 
 if __name__ == "__main__":

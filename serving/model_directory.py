@@ -18,11 +18,14 @@ class ModelDirectory:
         path: the checkpoint directory.
         device: torch device, such as "cpu" or "cuda".
         max_streams: streams open at once at most.
+        cpu_threads: threads that one operation on the CPU may use. A step is too small to share:
+            waking a second thread costs more than it saves, and at times ten milliseconds.
     """
 
     path: Path
     device: str
     max_streams: int
+    cpu_threads: int = 1
 
     def check(self) -> None:
         """Raises InputError when the directory lacks a file. The rest shows when it is loaded."""
@@ -38,8 +41,11 @@ class ModelDirectory:
 
     def build(self) -> Model:
         """Loads the decoder. Raises InputError when it cannot be used."""
+        import torch
+
         from cortex.decoder import Decoder
 
+        torch.set_num_threads(self.cpu_threads)
         return Decoder.load(self.path, device=self.device, max_streams=self.max_streams)
 
     def scope(self) -> AbstractContextManager[object]:

@@ -20,6 +20,7 @@ _MODEL = flags.DEFINE_string("model", None, "Checkpoint directory.", required=Tr
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 _PORT = flags.DEFINE_integer("port", 8080, "Port; 0 picks one.", 0, 65535)
 _DEVICE = flags.DEFINE_string("device", "cpu", "torch device.")
+_CPU_THREADS = flags.DEFINE_integer("cpu_threads", 1, "Threads of an operation on the CPU.", 1)
 _MAX_STREAMS = flags.DEFINE_integer("max_streams", 64, "Streams open at once.", 1)
 _MAX_BATCH = flags.DEFINE_integer("max_batch", 32, "Requests in a batch.", 1)
 _MAX_QUEUE = flags.DEFINE_integer("max_queue", 512, "Requests in flight.", 1)
@@ -32,7 +33,10 @@ _OTLP_ENDPOINT = flags.DEFINE_string("otlp_endpoint", None, "OTLP/HTTP URL for t
 def main(argv: list[str]) -> None:
     """Checks the model's directory and serves it until SIGTERM."""
     source = ModelDirectory(
-        path=Path(_MODEL.value), device=_DEVICE.value, max_streams=_MAX_STREAMS.value
+        path=Path(_MODEL.value),
+        device=_DEVICE.value,
+        max_streams=_MAX_STREAMS.value,
+        cpu_threads=_CPU_THREADS.value,
     )
     source.check()
     settings = ServerSettings(

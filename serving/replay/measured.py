@@ -6,8 +6,14 @@ from serving.replay.report import Report
 from tools.measured.table import Row, measured_here, write
 
 
-def write_measured(report: Report, folder: Path) -> None:
-    """Writes the table demo_SESSION into a folder, as JSON and as text."""
+def write_measured(report: Report, folder: Path, *, command: str) -> None:
+    """Writes the table demo_SESSION into a folder, as JSON and as text.
+
+    Args:
+        report: the figures.
+        folder: where the table goes.
+        command: what was run, as a reader would type it.
+    """
     at = f"demo/{report.session}"
     pace = "at the recording's pace" if report.paced else "without waiting"
     what = f"{report.model}, {report.trials} held-out trials, {report.frames} steps {pace}"
@@ -33,4 +39,4 @@ def write_measured(report: Report, folder: Path) -> None:
             note="median; client and server on one machine",
         ),
     ]
-    write(measured_here(f"demo_{report.session}", rows), folder)
+    write(measured_here(f"demo_{report.session}", rows, command=command), folder)
