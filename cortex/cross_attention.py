@@ -8,12 +8,16 @@ from torch import Tensor, nn
 from cortex.event_batch import EventBatch
 from cortex.model_config import ModelConfig
 from cortex.tokenizer import Tokenizer
-from kernels.event_attention import event_attention
+from kernels.event_attention import EventTables, event_sums, event_tables, normalise, sum_lags
 from kernels.rotary import rotary_phases, rotate
 
 
 class CrossAttention(nn.Module):
-    """Learned latents, the same at every step, read the recent events."""
+    """Learned latents, the same at every step, read the recent events.
+
+    Neither tokens nor queries depend on anything but their few indices, so all weights come from
+    tables: fresh ones while the parameters may change, kept ones after `prepare`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -27,6 +31,56 @@ class CrossAttention(nn.Module):
         self.bias_H = nn.Parameter(torch.full((config.heads,), -math.log(32.0)))
         self.out = nn.Linear(config.dim, config.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
+        self._prepared: EventTables | None = None
+
+    @property
+    def sum_shape(self) -> tuple[int, int, int]:
+        """(H, L, K) of the sums that a step sees."""
+        config = self.config
+        # Softmax sums its normaliser beside the values.
+        extra = 1 if config.weighting == "softmax" else 0
+        return config.heads, config.latents_per_step, config.dim // config.heads + extra
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """Latents (B, S, L, D) of every step of a session."""
+        return self.latents(sum_lags(self.step_sums(batch)))
+
+    def step_sums(self, batch: EventBatch) -> Tensor:
+        """(B, S, J, H, L, K) what each step's events give to it and to the J - 1 steps after it."""
+        row_BSE = self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
+        return event_sums(row_BSE, batch.mask_BSE, self._prepared or self.tables())
+
+    def latents(self, sums_HLK: Tensor) -> Tensor:
+        """Latents (..., L, D) from the sums (..., H, L, K) over all events that a step sees."""
+        read = normalise(sums_HLK, self.config.weighting).transpose(-3, -2).flatten(-2)
+        update: Tensor = self.dropout(self.out(read.to(self.out.weight.dtype)))
+        return self.latents_LD + update
+
+    def tables(self) -> EventTables:
+        """Weights and values of every token there is, at every lag."""
+        config = self.config
+        tokens, phase_R = self.tokenizer.all_tokens()
+        k, v = self.kv(tokens).unflatten(-1, (2, config.heads, -1)).unbind(-3)
+        # Time of the query, the end of its step, counted from the first bin of the event's step.
+        lag = torch.arange(config.event_steps, device=phase_R.device)
+        moment_J = (lag + 1) * config.grid.bins_per_step - 1
+        q_LHK = self.q(self.norm(self.latents_LD)).unflatten(-1, (config.heads, -1))
+        q = rotate(
+            q_LHK.expand(config.event_steps, -1, -1, -1),
+            tuple(p[:, None] for p in self._phases(moment_J)),  # type: ignore[arg-type]
+        )
+        k = rotate(k, self._phases(phase_R))
+        return event_tables(q, k, v, self.bias_H, config.weighting)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Keeps the tables, once weights and device are final; `train` forgets them."""
+        self._prepared = self.tables()
+
+    def train(self, mode: bool = True) -> "CrossAttention":
+        """As for any module."""
+        self._prepared = None
+        return super().train(mode)
 
     def _phases(self, time_bin: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
@@ -36,47 +90,6 @@ class CrossAttention(nn.Module):
             min_period=4.0,
             max_period=4.0 * config.grid.bins_per_step * config.event_steps,
         )
-
-    def keys_values(self, batch: EventBatch) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, S, E, H, K) of a batch's events; final once made."""
-        tokens = self.tokenizer(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
-        k, v = self.kv(tokens).unflatten(-1, (2, self.config.heads, -1)).unbind(-3)
-        step = step_numbers(batch)[:, :, None]
-        return rotate(k, self._phases(step * self.config.grid.bins_per_step + batch.phase_BSE)), v
-
-    def forward(
-        self, step_BS: Tensor, k_BSEHK: Tensor, v_BSEHK: Tensor, mask_BSE: Tensor, *, n_back: int
-    ) -> Tensor:
-        """Latents of each step.
-
-        Args:
-            step_BS: the stream's numbers of the S steps.
-            k_BSEHK: event keys, by step.
-            v_BSEHK: event values, by step.
-            mask_BSE: True where an event is real.
-            n_back: steps of k and v that each step sees.
-
-        Returns:
-            (B, S, L, D).
-        """
-        heads = self.config.heads
-        bins = self.config.grid.bins_per_step
-        q_LHK = self.q(self.norm(self.latents_LD)).unflatten(-1, (heads, -1))
-        q = rotate(
-            q_LHK.expand(*step_BS.shape, -1, -1, -1),
-            tuple(p[:, :, None] for p in self._phases(step_BS * bins + bins - 1)),  # type: ignore[arg-type]
-        )
-        read = event_attention(
-            q,
-            k_BSEHK,
-            v_BSEHK,
-            mask_BSE,
-            self.bias_H,
-            n_back=n_back,
-            weighting=self.config.weighting,
-        )
-        update: Tensor = self.dropout(self.out(read.flatten(-2)))
-        return self.latents_LD + update
 
 
 def step_numbers(batch: EventBatch) -> Tensor:

@@ -32,6 +32,10 @@ class EventBatch:
         """The same batch on another device."""
         return EventBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
+    def rows(self, which: slice) -> "EventBatch":
+        """Some of the samples."""
+        return EventBatch(**{name: tensor[which] for name, tensor in vars(self).items()})
+
 
 def collate(
     samples: Sequence[Events],

@@ -8,19 +8,21 @@ from torch.nn import functional as F
 
 from cortex.model_config import ModelConfig
 from kernels.rotary import rotate
+from kernels.window_attention import window_attention
 
 
 class LatentBlock(nn.Module):
     """Pre-RMSNorm attention, then a 4x GELU MLP.
 
-    The attention between `qkv` and `finish` is the caller's: a window over a session offline, the
-    cached keys of the last steps in a stream.
+    `forward` is the offline form. A stream calls `qkv` and `finish`, and attends the cached keys of
+    the last steps in between.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.dim
         self.heads = config.heads
+        self.window_steps = config.grid.window_steps
         self.attention_norm = nn.RMSNorm(dim, eps=1e-6)
         self.qkv_linear = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
@@ -32,6 +34,11 @@ class LatentBlock(nn.Module):
         with torch.no_grad():
             for linear in (self.out, self.down):
                 linear.weight.mul_(1.0 / math.sqrt(2 * config.blocks))
+
+    def forward(self, x_BSLD: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:
+        """Latents (B, S, L, D) of every step of a session, given all steps' rotary phases."""
+        q, k, v = self.qkv(x_BSLD, phases)
+        return self.finish(x_BSLD, window_attention(q, k, v, window=self.window_steps))
 
     def qkv(self, x_SLD: Tensor, phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values, each (..., L, H, K), of latents (..., L, D)."""

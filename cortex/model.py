@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cortex.cross_attention import CrossAttention, step_numbers
+from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
 from cortex.latent_block import LatentBlock
 from cortex.latent_rotary import latent_phases
@@ -15,15 +16,12 @@ from cortex.readout import Readout
 from kernels.window_attention import window_attention
 
 
-class Model(nn.Module):
+class Model(DecoderModule):
     """Events to hand velocity, and to the counts that training hid.
 
     `forward` is the offline form, over any number of steps; cortex.streaming has the form that
     advances one step at a time and gives the same outputs.
     """
-
-    velocity_mean: Tensor
-    velocity_scale: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -36,19 +34,19 @@ class Model(nn.Module):
         self.velocity = Readout(config, 2)
         self.masked_query = nn.Linear(config.dim, config.dim)
         self.masked_spikes = Readout(config, config.max_count + 1)
-        # Of the training labels, so that the network itself works on standardised velocities.
-        self.register_buffer("velocity_mean", torch.zeros(2))
-        self.register_buffer("velocity_scale", torch.ones(2))
+
+    @property
+    def shape(self) -> ModelConfig:
+        """Units and time grid: the configuration."""
+        return self.config
 
     def encode(self, batch: EventBatch) -> Tensor:
         """Latents (B, S, L, D) of every step."""
         step_BS = step_numbers(batch)
-        k, v = self.cross.keys_values(batch)
-        x: Tensor = self.cross(step_BS, k, v, batch.mask_BSE, n_back=self.config.event_steps)
+        x: Tensor = self.cross(batch)
         phases = self.step_phases(step_BS)
         for block in self.latent_blocks():
-            q, k, v = block.qkv(x, phases)
-            x = block.finish(x, window_attention(q, k, v, window=self.config.grid.window_steps))
+            x = block(x, phases)
         return x
 
     def forward(self, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
@@ -62,7 +60,7 @@ class Model(nn.Module):
         return self.denormalise(outputs)
 
     def count_logits(self, x_BSLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
-        """Logits (B, S, Q, max_count + 1) of Q units' greatest count in a bin of every step."""
+        """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""
         query = self.masked_query(self.cross.tokenizer.unit(unit_BSQ))
         return self._read(self.masked_spikes, x_BSLD, step_BS, query, self.step_phases(step_BS))
 
@@ -79,9 +77,10 @@ class Model(nn.Module):
         time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step
         return latent_phases(self.config, time_bin)
 
-    def denormalise(self, outputs: Tensor) -> Tensor:
-        """Standardised outputs (..., 2) in the labels' unit."""
-        return outputs.float() * self.velocity_scale + self.velocity_mean
+    def prepare(self) -> "Model":
+        """Precomputes what only the weights decide; call it once they and the device are final."""
+        self.cross.prepare()
+        return self
 
     def latent_blocks(self) -> list[LatentBlock]:
         """The blocks, in order."""

@@ -1,7 +1,8 @@
 """The decoder one step at a time, over many streams.
 
-Keys and values of past events and latents never change, so a stream keeps them and computes one
-step's latents at a time. Outputs equal Model.forward over the whole session, to rounding.
+What past events give to a step, and the keys and values of past latents, never change, so a stream
+keeps them and computes one step's latents at a time. Outputs equal Model.forward over the whole
+session, to rounding.
 """
 
 import torch
@@ -41,20 +42,47 @@ class StepRing:
         return age <= (step_B - first_B)[:, None]
 
 
+class EventSums:
+    """What the events so far give to the next steps of every slot.
+
+    Each step's events add to the sums of the steps that will see them, so no event is kept.
+    """
+
+    def __init__(self, model: Model, slots: int) -> None:
+        self._cross = model.cross
+        config = model.config
+        shape = model.cross.sum_shape
+        # The sums of the step numbered n are at index n % lags.
+        self._sums = torch.zeros(
+            (slots, config.event_steps, *shape), device=model.velocity_query_D.device
+        )
+
+    def reset(self, slot: int) -> None:
+        """Forgets a slot's events."""
+        self._sums[slot] = 0
+
+    def add(self, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Tensor:
+        """Adds one step's events; returns the sums (B, H, L, K) that the step itself sees."""
+        given_BJHLK = self._cross.step_sums(batch)[:, 0]
+        lag = torch.arange(given_BJHLK.shape[1], device=step_B.device)
+        index_BJ = (step_B[:, None] + lag) % len(lag)
+        sums = self._sums[slot_B[:, None], index_BJ] + given_BJHLK
+        # The step's own place is free for the step that comes `lags` later.
+        self._sums[slot_B[:, None], index_BJ] = sums * (lag > 0)[:, None, None, None]
+        return sums[:, 0]
+
+
 class StreamCache:
-    """The cached keys and values of every stream, and how far each has come."""
+    """The state of every stream, and how far each has come."""
 
     def __init__(self, model: Model, slots: int) -> None:
         config = model.config
         head = (config.heads, config.dim // config.heads)
         like = model.velocity_query_D.detach()
-        self.model = model
+        self.model = model.prepare()
         self.slots = slots
         latents = (config.latents_per_step, *head)
-        self.events = StepRing(slots, config.event_steps, (16, *head), like)
-        self.event_mask = torch.zeros(
-            (slots, config.event_steps, 16), dtype=torch.bool, device=like.device
-        )
+        self.events = EventSums(model, slots)
         window = config.grid.window_steps
         self.blocks = [StepRing(slots, window, latents, like) for _ in range(config.blocks)]
         self.readout = StepRing(slots, config.readout_steps, latents, like)
@@ -65,6 +93,7 @@ class StreamCache:
         """Makes a slot an empty stream whose first step has the number given."""
         self.first_step[slot] = first_step
         self.next_step[slot] = first_step
+        self.events.reset(slot)
 
     def step(self, slot_B: Tensor, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Advances each of B distinct slots by one step.
@@ -80,7 +109,7 @@ class StreamCache:
         model = self.model
         step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
         step_BS = step_B[:, None]
-        x = self._read_events(slot_B, step_B, first_B, batch)
+        x = model.cross.latents(self.events.add(slot_B, step_B, batch))[:, None]
         phases = model.step_phases(step_BS)
         for block, ring in zip(model.latent_blocks(), self.blocks, strict=True):
             x = _advance(block, ring, x, phases, slot_B, step_B, first_B)
@@ -95,36 +124,6 @@ class StreamCache:
         )
         self.next_step[slot_B] = step_B + 1
         return model.denormalise(model.velocity.finish(query[:, 0], read))
-
-    def _read_events(
-        self, slot_B: Tensor, step_B: Tensor, first_B: Tensor, batch: EventBatch
-    ) -> Tensor:
-        numbered = EventBatch(**{**vars(batch), "first_step_B": step_B})
-        k, v = self.model.cross.keys_values(numbered)
-        self._fit(k.shape[2])
-        spare = self.events.k.shape[2] - k.shape[2]
-        pad = torch.nn.functional.pad
-        self.events.write(slot_B, step_B, *(pad(t[:, 0], (0, 0, 0, 0, 0, spare)) for t in (k, v)))
-        self.event_mask[slot_B, step_B % self.events.depth] = pad(batch.mask_BSE[:, 0], (0, spare))
-        mask = self.event_mask[slot_B] & self.events.live(step_B, first_B)[:, :, None]
-        return self.model.cross(  # type: ignore[no-any-return]
-            step_B[:, None],
-            self.events.k[slot_B].flatten(1, 2)[:, None],
-            self.events.v[slot_B].flatten(1, 2)[:, None],
-            mask.flatten(1, 2)[:, None],
-            n_back=1,
-        )
-
-    def _fit(self, width: int) -> None:
-        """Widens the event rings until a step of `width` events fits: none is ever dropped."""
-        spare = 0
-        while self.events.k.shape[2] + spare < width:
-            spare += self.events.k.shape[2] + spare
-        if spare:
-            pad = torch.nn.functional.pad
-            self.events.k = pad(self.events.k, (0, 0, 0, 0, 0, spare))
-            self.events.v = pad(self.events.v, (0, 0, 0, 0, 0, spare))
-            self.event_mask = pad(self.event_mask, (0, spare))
 
 
 def _advance(

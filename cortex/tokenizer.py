@@ -1,5 +1,6 @@
 """Spike events to tokens."""
 
+import torch
 from torch import Tensor, nn
 
 from cortex.model_config import ModelConfig
@@ -25,6 +26,23 @@ class Tokenizer(nn.Module):
         for table, sd in ((self.unit, 0.05), (self.phase, 0.01), (self.value, 0.02)):
             nn.init.normal_(table.weight, std=sd)
         self.norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
+
+    @property
+    def n_rows(self) -> int:
+        """How many different tokens there are."""
+        return self.unit.num_embeddings * self.phase.num_embeddings * self.value.num_embeddings
+
+    def row(self, unit: Tensor, phase: Tensor, value: Tensor) -> Tensor:
+        """Number of the token that columns of one shape (...) stand for."""
+        place = unit * self.phase.num_embeddings + phase
+        return place * self.value.num_embeddings + value.clamp(0, self.max_count)
+
+    def all_tokens(self) -> tuple[Tensor, Tensor]:
+        """Every token (rows, D) in order, and its bin's phase (rows,)."""
+        row = torch.arange(self.n_rows, device=self.unit.weight.device)
+        place, value = row // self.value.num_embeddings, row % self.value.num_embeddings
+        unit, phase = place // self.phase.num_embeddings, place % self.phase.num_embeddings
+        return self(unit, phase, value), phase
 
     def forward(self, unit: Tensor, phase: Tensor, value: Tensor) -> Tensor:
         """Columns of one shape (...) to normalised tokens (..., D)."""

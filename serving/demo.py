@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from absl import flags
 
 from cortex import cli
@@ -17,6 +18,7 @@ from cortex.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cortex.data.nwb_writer import write_nwb
 from cortex.data.simulator import SimulatorConfig, simulate
 from cortex.session import Session
+from cortex.vocabulary import to_vocabulary
 from serving.client.client import Client
 from serving.replay.measured import write_measured
 from serving.replay.picture import draw
@@ -24,11 +26,12 @@ from serving.replay.replay import ReplayedTrial, replay
 from serving.replay.report import Report, as_text, make_report
 from serving.replay.server_process import server_process
 from training import train_flags
-from training.offline_decoding import decode_trials, to_vocabulary
+from training.baselines.wiener import WienerConfig, WienerFilter
+from training.evaluation.offline_decoding import decode_trials
+from training.fitting.processes import Processes
+from training.fitting.train_decoder import TrainingSession, train_decoder
 from training.progress import progress_bar
-from training.splits import split_trials
-from training.train_decoder import train_decoder
-from training.wiener import WienerConfig, WienerFilter
+from training.samples.splits import split_trials
 
 SESSION = flags.DEFINE_string("session", None, "recording, .nwb or .npz; default: a simulated one")
 OUTPUT = flags.DEFINE_string("output", "cortex-demo", "directory for all that the demo writes")
@@ -90,9 +93,15 @@ def _session(output: Path) -> Session:
 
 def _train(session: Session, train: list[int], test: list[int], folder: Path) -> Checkpoint:
     config = train_flags.train_config(session)
-    card = {"split_seed": flags.FLAGS.split_seed, "test_trials": test}
-    with progress_bar(config) as on_step:
-        fitted = train_decoder(session, train, config, card=card, on_step=on_step)
+    card = {"split_seed": flags.FLAGS.split_seed, "test_trials": [test]}
+    with progress_bar(config) as on_report:
+        fitted = train_decoder(
+            [TrainingSession(session=session, trials=train)],
+            config,
+            processes=Processes(device=torch.device(flags.FLAGS.device)),
+            card=card,
+            on_report=on_report,
+        )
     save_checkpoint(fitted, folder)
     # What is scored below is what the server will load.
     return load_checkpoint(folder)
@@ -108,7 +117,7 @@ def _within(session: Session, trials: list[int], seconds: float) -> list[int]:
 def _replay(
     url: str, session: Session, checkpoint: Checkpoint, trials: list[int]
 ) -> list[ReplayedTrial]:
-    events = to_vocabulary(session, checkpoint)
+    events = to_vocabulary(session, checkpoint.unit_ids)
     with Client(url) as client:
         return replay(client, session, events, trials, paced=not FAST.value)
 

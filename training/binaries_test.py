@@ -44,7 +44,7 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
     assert said.groups() == again.groups()
     other = _run(folder, "evaluate", "--session=b.nwb", "--model=model")
     assert other.returncode == 2
-    assert "not the recording that model was trained on" in other.stderr
+    assert "not a recording that model was trained on" in other.stderr
 
 
 @pytest.mark.parametrize(

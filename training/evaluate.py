@@ -13,9 +13,9 @@ from cortex import cli
 from cortex.checkpoint import load_checkpoint
 from cortex.data.open_session import open_session
 from cortex.errors import InputError
-from training.scoring import score
-from training.splits import split_trials
-from training.train_decoder import session_digest
+from training.evaluation.scoring import score
+from training.fitting.provenance import session_digest
+from training.samples.splits import split_trials
 
 SESSION = flags.DEFINE_string("session", None, "recording: .nwb or binned .npz", required=True)
 MODEL = flags.DEFINE_string("model", None, "checkpoint directory", required=True)
@@ -28,10 +28,10 @@ def main(argv: list[str]) -> None:
     checkpoint = load_checkpoint(Path(MODEL.value))
     session = open_session(Path(SESSION.value), checkpoint.model.config.grid)
     card = checkpoint.card
-    if card.get("session_digest") != session_digest(session):
+    if session_digest(session) not in [s["digest"] for s in card.get("sessions", ())]:
         raise InputError(
-            f"{SESSION.value}: not the recording that {MODEL.value} was trained on "
-            f"({card.get('session_id')!r}), so its held-out trials are unknown"
+            f"{SESSION.value}: not a recording that {MODEL.value} was trained on, so its held-out "
+            "trials are unknown"
         )
     train, test = split_trials(len(session.trials), card["split_seed"])
     scores = score(checkpoint, session, train, test)

@@ -1,4 +1,4 @@
-"""Trains a decoder on a recording and writes its checkpoint directory.
+"""Trains a decoder on one or many recordings and writes its checkpoint directory.
 
 bazel run //training:train -- --session=recording.nwb --output=decoder
 """
@@ -8,32 +8,83 @@ from pathlib import Path
 from absl import flags
 
 from cortex import cli
-from cortex.checkpoint import save_checkpoint
+from cortex.checkpoint import load_checkpoint, save_checkpoint
 from training import train_flags
+from training.evaluation.scoring import score
+from training.fitting.processes import joined
+from training.fitting.run_log import RunLog
+from training.fitting.train_decoder import TrainingSession, train_decoder
 from training.progress import progress_bar
-from training.scoring import score
-from training.splits import split_trials
-from training.train_decoder import train_decoder
+from training.samples.splits import split_trials
 
-SESSION = flags.DEFINE_string("session", None, "recording: .nwb or binned .npz", required=True)
+SESSION = flags.DEFINE_multi_string(
+    "session", None, "recording: .nwb or binned .npz; repeat it for more", required=True
+)
 OUTPUT = flags.DEFINE_string("output", None, "checkpoint directory to write", required=True)
+INIT_FROM = flags.DEFINE_string("init_from", None, "checkpoint directory to start from")
+RUN_FOLDER = flags.DEFINE_string(
+    "run_folder", None, "keeps the run's state and log; a killed run goes on from here"
+)
+SAVE_EVERY = flags.DEFINE_integer("save_every", 200, "steps between saves of the state", 1)
+TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "log to TensorBoard, in the run folder")
+WANDB = flags.DEFINE_bool("wandb", False, "log to Weights & Biases, offline, in the run folder")
 train_flags.define()
+flags.register_validator(  # type: ignore[no-untyped-call]
+    "run_folder",
+    lambda folder: folder is not None or not (flags.FLAGS.tensorboard or flags.FLAGS.wandb),
+    "--tensorboard and --wandb need --run_folder",
+)
 
 
 def main(argv: list[str]) -> None:
     """Splits by trial, trains on one part, and prints R2 on the other."""
     cli.no_arguments(argv)
-    session = train_flags.session(Path(SESSION.value))
-    config = train_flags.train_config(session)
+    sessions = [train_flags.session(Path(path)) for path in SESSION.value]
+    config = train_flags.train_config(sessions[0])
     split_seed = flags.FLAGS.split_seed
-    train, test = split_trials(len(session.trials), split_seed)
-    with progress_bar(config) as on_step:
-        card = {"split_seed": split_seed, "test_trials": test}
-        checkpoint = train_decoder(session, train, config, card=card, on_step=on_step)
-    scores = score(checkpoint, session, train, test)
-    checkpoint.card["r2"], checkpoint.card["r2_wiener"] = scores.r2, scores.r2_wiener
+    splits = [split_trials(len(s.trials), split_seed) for s in sessions]
+    init_from = load_checkpoint(Path(INIT_FROM.value)) if INIT_FROM.value else None
+    run_folder = Path(RUN_FOLDER.value) if RUN_FOLDER.value else None
+    with (
+        joined(flags.FLAGS.device) as processes,
+        progress_bar(config, shown=processes.first) as show,
+        RunLog(
+            run_folder if processes.first else None,
+            tensorboard=TENSORBOARD.value,
+            wandb=WANDB.value,
+        ) as log,
+    ):
+
+        def on_report(step: int, values: dict[str, float]) -> None:
+            show(step, values)
+            log.write(step, values)
+
+        checkpoint = train_decoder(
+            [
+                TrainingSession(session=s, trials=train)
+                for s, (train, _) in zip(sessions, splits, strict=True)
+            ],
+            config,
+            processes=processes,
+            init_from=init_from,
+            run_folder=run_folder,
+            save_every=SAVE_EVERY.value,
+            card={"split_seed": split_seed, "test_trials": [test for _, test in splits]},
+            on_report=on_report,
+        )
+    if not processes.first:
+        return
+    lines = []
+    for session, (train, test) in zip(sessions, splits, strict=True):
+        scores = score(checkpoint, session, train, test)
+        checkpoint.card.setdefault("r2", {})[session.session_id] = scores.r2
+        checkpoint.card.setdefault("r2_wiener", {})[session.session_id] = scores.r2_wiener
+        lines.append(
+            f"{session.session_id}: held-out velocity R2 {scores.r2:.3f} "
+            f"(Wiener filter {scores.r2_wiener:.3f})"
+        )
     digest = save_checkpoint(checkpoint, Path(OUTPUT.value))
-    print(f"held-out velocity R2 {scores.r2:.3f} (Wiener filter {scores.r2_wiener:.3f})")
+    print("\n".join(lines))
     print(f"wrote {OUTPUT.value}, model {config.size}, weights {digest[:12]}")
 
 

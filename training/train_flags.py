@@ -1,4 +1,4 @@
-"""The flags that choose a session, its split and a training configuration.
+"""The flags that choose sessions, their split and a training configuration.
 
 Binaries that train call `define` at their top, so that they share one set of names.
 """
@@ -12,8 +12,8 @@ from absl import flags
 from cortex.data.open_session import open_session
 from cortex.session import Session
 from cortex.time_grid import TimeGrid
-from training.recipe import recipe
-from training.train_decoder import TrainConfig
+from training.fitting.recipe import recipe
+from training.fitting.train_config import TrainConfig
 
 
 def define() -> None:
@@ -22,10 +22,18 @@ def define() -> None:
     flags.DEFINE_integer("steps", None, "optimiser steps", lower_bound=1)
     flags.DEFINE_integer("batch_trials", None, "trials a step", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "peak learning rate", lower_bound=0.0)
+    flags.DEFINE_float("weight_decay", None, "AdamW's weight decay", lower_bound=0.0)
     flags.DEFINE_float("dropout", None, "residual dropout", lower_bound=0.0, upper_bound=0.95)
     flags.DEFINE_float("event_dropout", None, "share of events hidden", 0.0, 0.95)
     flags.DEFINE_float("unit_dropout", None, "largest share of silenced units", 0.0, 1.0)
+    flags.DEFINE_integer("crop_steps", None, "longest piece of a trial in training, steps", 1)
+    flags.DEFINE_float("velocity_weight", None, "weight of the velocity loss", lower_bound=0.0)
     flags.DEFINE_float("masked_weight", None, "weight of the masked-spike loss", lower_bound=0.0)
+    flags.DEFINE_float(
+        "validation_share", None, "share of the training trials for early stopping", 0.0, 0.5
+    )
+    flags.DEFINE_enum("precision", None, ["fp32", "bf16"], "of parameters and activations")
+    flags.DEFINE_bool("compile_blocks", None, "compile the self-attention blocks")
     flags.DEFINE_enum("weighting", None, ["sigmoid", "softmax"], "cross-attention weights")
     flags.DEFINE_integer("seed", 0, "seed of the model and the training")
     flags.DEFINE_integer("split_seed", 0, "seed of the split by trial")
@@ -53,18 +61,23 @@ def session(path: Path) -> Session:
 
 def train_config(recording: Session) -> TrainConfig:
     """The recording's recipe with the flags that were given in place."""
-    values = flags.FLAGS
-
-    def given(*names: str) -> dict[str, Any]:
-        return {n: getattr(values, n) for n in names if getattr(values, n) is not None}
-
     base = recipe(recording)
     augmentation = dataclasses.replace(
-        base.fit.augmentation, **given("event_dropout", "unit_dropout")
+        base.fit.augmentation, **_given("event_dropout", "unit_dropout", "crop_steps")
     )
     fit = dataclasses.replace(
         base.fit,
         augmentation=augmentation,
-        **given("steps", "batch_trials", "learning_rate", "masked_weight", "seed"),
+        **_given(
+            *("steps", "batch_trials", "learning_rate", "weight_decay", "velocity_weight"),
+            *("masked_weight", "precision", "compile_blocks", "seed"),
+        ),
     )
-    return dataclasses.replace(base, fit=fit, **given("size", "weighting", "dropout", "device"))
+    shape = {**base.shape, **_given("weighting")}
+    given = _given("size", "dropout", "validation_share")
+    return dataclasses.replace(base, fit=fit, shape=shape, **given)
+
+
+def _given(*names: str) -> dict[str, Any]:
+    values = flags.FLAGS
+    return {n: getattr(values, n) for n in names if getattr(values, n) is not None}

@@ -77,7 +77,9 @@ def _session(
         unit_ids=tuple(str(i) for i in range(counts.shape[1])),
         grid=grid,
         events=Events(unit=sparse.unit, time_bin=time_bin[sparse.time_bin], value=sparse.value),
-        behavior=Behavior(time_bin=time_bin, velocity=velocity.astype(np.float32), unit="cm/s"),
+        behavior=Behavior(
+            time_bin=time_bin, velocity=velocity.astype(np.float32), unit="cm/s", series="vel"
+        ),
         trials=Trials(start_bin=start, stop_bin=start + length),
     )
 

@@ -1,5 +1,6 @@
 """Reads an NWB recording in the schema of MC_Maze (DANDI 000128)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,38 +8,38 @@ import numpy as np
 import numpy.typing as npt
 from pynwb import NWBHDF5IO, NWBFile
 
+from cortex.data.nwb_behavior import read_behavior
+from cortex.data.nwb_times import read_seconds, to_bins
 from cortex.errors import InputError
 from cortex.events import Events, IntArray
-from cortex.session import Behavior, Session, Trials
+from cortex.session import Session, Trials
 from cortex.time_grid import TimeGrid
 
-# To mm/s, by the unit that the file states.
-VELOCITY_SCALE = {"mm/s": 1.0, "cm/s": 10.0, "m/s": 1000.0}
 
-# From here on float64 no longer holds every whole microsecond, and bins would not be exact.
-LATEST_S = 2**53 / 1e6
-
-
-def read_nwb(path: Path, grid: TimeGrid) -> Session:
+def read_nwb(path: Path, grid: TimeGrid, *, include_heldout: bool = False) -> Session:
     """Puts a recording on a time grid.
 
-    Spikes count where their unit was observed; units that the benchmark holds out are left out.
-    Behaviour goes by its timestamps: a bin's label is the mean of the samples in it, and a bin
-    without samples has none.
+    Spikes count where their unit was observed; units that the benchmark holds out are left out
+    unless asked for. Behaviour goes by its timestamps: a bin's label is the mean of the samples in
+    it, and a bin without samples has none. A file without a behaviour module, such as the
+    benchmark's test files, gives a session without labels. Every trial column NAME_time is the
+    event NAME; one that is NaN, or before bin 0, did not happen.
 
     Args:
         path: the file.
         grid: the time grid; bin 0 starts at 0 s, or at the first spike or sample before that.
+        include_heldout: also read the units that the benchmark holds out.
 
     Raises:
-        InputError: the file is missing, is not NWB, lacks a part, or has a time that is not a
+        InputError: the file is missing, is not NWB, lacks a part, has behaviour but no velocity
+            that is known (hand_vel, finger_vel or cursor_vel), or has a time that is not a
             number, or such a velocity inside a trial.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         with NWBHDF5IO(str(path), "r", load_namespaces=True) as io:
-            return _session(io.read(), path, grid)
+            return _session(io.read(), path, grid, include_heldout)
     except InputError:
         raise
     except Exception as error:
@@ -47,104 +48,86 @@ def read_nwb(path: Path, grid: TimeGrid) -> Session:
         raise InputError(f"{path}: not a readable NWB file: {reason}") from error
 
 
-def _session(file: NWBFile, path: Path, grid: TimeGrid) -> Session:
+def _session(file: NWBFile, path: Path, grid: TimeGrid, include_heldout: bool) -> Session:
     if file.units is None or "spike_times" not in file.units.colnames:
         raise InputError(f"{path}: /units has no spike_times, expected spikes of sorted units")
     if file.trials is None:
         raise InputError(f"{path}: /intervals/trials is missing, expected a table of trials")
-    series = _hand_velocity(file, path)
-    sample_bin, velocity = _samples(series, path, grid)
+    behavior = read_behavior(file, path, grid)
     start_bin, stop_bin = (
-        _bins(_seconds(file.trials[name][:], f"/intervals/trials/{name}", path), grid)
+        to_bins(read_seconds(file.trials[name][:], f"/intervals/trials/{name}", path), grid)
         for name in ("start_time", "stop_time")
     )
-    unit_ids, spike_bins = _spikes(file, path, grid)
-    firsts = [b.min() for b in (sample_bin, start_bin, *spike_bins) if len(b)]
-    origin = min(0, *firsts)
-    behavior = _behavior(sample_bin - origin, velocity)
-    session = Session(
+    unit_ids, spike_unit, spike_bin = _spikes(file, path, grid, include_heldout)
+    origin = min(0, *(b.min() for b in (behavior.time_bin, start_bin, spike_bin) if len(b)))
+    return Session(
         session_id=file.session_id or path.stem,
         subject=file.subject.subject_id if file.subject else "unknown",
         unit_ids=unit_ids,
         grid=grid,
-        events=_events([b - origin for b in spike_bins]),
-        behavior=behavior,
-        trials=Trials(start_bin=start_bin - origin, stop_bin=stop_bin - origin),
+        events=_events(spike_unit, spike_bin - origin, len(unit_ids)),
+        behavior=replace(behavior, time_bin=behavior.time_bin - origin),
+        trials=Trials(
+            start_bin=start_bin - origin,
+            stop_bin=stop_bin - origin,
+            event_bins=_event_bins(file.trials, path, grid, origin),
+            split=_split(file.trials),
+        ),
     )
-    if not len(behavior.time_bin):
-        raise InputError(f"{path}: /processing/behavior/hand_vel holds no number")
-    return session
 
 
-def _hand_velocity(file: NWBFile, path: Path) -> Any:
-    where = f"{path}: /processing/behavior/hand_vel"
-    try:
-        series = file.processing["behavior"].data_interfaces["hand_vel"]
-    except KeyError:
-        raise InputError(f"{where} is missing, expected hand velocity") from None
-    if series.unit not in VELOCITY_SCALE:
-        raise InputError(
-            f"{where} is in {series.unit!r}, expected one of {', '.join(VELOCITY_SCALE)}"
-        )
-    if series.data.ndim != 2 or series.data.shape[1] != 2:
-        raise InputError(f"{where} has shape {series.data.shape}, expected (samples, 2)")
-    return series
-
-
-def _samples(series: Any, path: Path, grid: TimeGrid) -> tuple[IntArray, npt.NDArray[np.float64]]:
-    """Bins (T,) and velocities (T, 2) in mm/s of the samples that are numbers."""
-    times = _seconds(series.get_timestamps(), "/processing/behavior/hand_vel/timestamps", path)
-    if len(times) != series.data.shape[0]:
-        raise InputError(
-            f"{path}: /processing/behavior/hand_vel has {series.data.shape[0]} samples "
-            f"and {len(times)} timestamps"
-        )
-    scale = VELOCITY_SCALE[series.unit] * series.conversion
-    velocity = np.asarray(series.data[:], np.float64) * scale + (series.offset or 0.0)
-    missing = ~np.isfinite(velocity).all(axis=1)
-    _refuse_missing_inside_trials(times[missing], series.get_ancestor("NWBFile").trials, path)
-    return _bins(times[~missing], grid), velocity[~missing]
-
-
-def _refuse_missing_inside_trials(times: npt.NDArray[np.float64], trials: Any, path: Path) -> None:
-    """Between trials a velocity may be missing; inside one it may not."""
-    start, stop = (np.asarray(trials[name][:]) for name in ("start_time", "stop_time"))
-    order = np.argsort(start)
-    before = np.searchsorted(start[order], times, side="right") - 1
-    inside = np.flatnonzero((before >= 0) & (times < stop[order][before]))
-    if len(inside):
-        raise InputError(
-            f"{path}: /processing/behavior/hand_vel is not a number at {times[inside[0]]:.3f} s, "
-            f"inside trial {order[before[inside[0]]]}; expected numbers inside trials"
-        )
-
-
-def _behavior(sample_bin: IntArray, velocity: npt.NDArray[np.float64]) -> Behavior:
-    """Means of the samples in each bin that has any."""
-    time_bin, which, counts = np.unique(sample_bin, return_inverse=True, return_counts=True)
-    mean = np.stack([np.bincount(which, column) for column in velocity.T], 1) / counts[:, None]
-    return Behavior(time_bin=time_bin, velocity=mean.astype(np.float32), unit="mm/s")
-
-
-def _spikes(file: NWBFile, path: Path, grid: TimeGrid) -> tuple[tuple[str, ...], list[IntArray]]:
-    """Names of the held-in units, and the bins of each one's spikes."""
-    units = file.units
-    columns = units.colnames
-    names, spike_bins = [], []
-    for row in range(len(units)):
-        if "heldout" in columns and units["heldout"][row]:
+def _event_bins(trials: Any, path: Path, grid: TimeGrid, origin: int) -> dict[str, IntArray]:
+    """Bin of every event that the table of trials has a time for."""
+    events = {}
+    for column in trials.colnames:
+        if not column.endswith("_time") or column in ("start_time", "stop_time"):
             continue
-        what = f"/units/spike_times of unit {units.id[row]}"
-        times = _seconds(units["spike_times"][row], what, path)
-        if "obs_intervals" in columns:
-            intervals = np.asarray(units["obs_intervals"][row]).reshape(-1, 2)
-            if len(intervals):
-                times = times[_observed(times, intervals)]
-        names.append(str(units.id[row]))
-        spike_bins.append(_bins(times, grid))
+        values = np.asarray(trials[column][:])
+        if values.ndim != 1 or values.dtype.kind not in "fiu":
+            continue
+        absent = np.isnan(values.astype(np.float64))
+        where = f"/intervals/trials/{column}"
+        bins = to_bins(read_seconds(np.where(absent, 0.0, values), where, path), grid) - origin
+        events[column.removesuffix("_time")] = np.where(absent | (bins < 0), -1, bins)
+    return events
+
+
+def _split(trials: Any) -> tuple[str, ...]:
+    if "split" not in trials.colnames:
+        return ()
+    return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in trials["split"][:])
+
+
+def _spikes(
+    file: NWBFile, path: Path, grid: TimeGrid, include_heldout: bool
+) -> tuple[tuple[str, ...], IntArray, IntArray]:
+    """Names of the units that are read, and the unit and bin of every spike."""
+    units = file.units
+    heldout = (
+        np.asarray(units["heldout"][:], np.bool_)
+        if "heldout" in units.colnames and not include_heldout
+        else np.zeros(len(units), np.bool_)
+    )
+    ids = np.asarray(units.id[:])
+    spikes = _ragged(units, "spike_times")
+    intervals = _ragged(units, "obs_intervals") if "obs_intervals" in units.colnames else None
+    names, spike_bins = [], []
+    for row in np.flatnonzero(~heldout):
+        times = read_seconds(spikes[row], f"/units/spike_times of unit {ids[row]}", path)
+        if intervals is not None and len(intervals[row]):
+            times = times[_observed(times, intervals[row].reshape(-1, 2))]
+        names.append(str(ids[row]))
+        spike_bins.append(to_bins(times, grid))
     if not names:
         raise InputError(f"{path}: /units has no held-in unit, expected at least one")
-    return tuple(names), spike_bins
+    spike_unit = np.repeat(np.arange(len(names)), [len(b) for b in spike_bins])
+    return tuple(names), spike_unit, np.concatenate(spike_bins)
+
+
+def _ragged(units: Any, name: str) -> list[npt.NDArray[np.float64]]:
+    """A column with one array a unit. Read whole: one read a unit is many times slower."""
+    column = units[name]
+    return np.split(np.asarray(column.target.data[:]), np.asarray(column.data[:])[:-1])
 
 
 def _observed(
@@ -156,30 +139,7 @@ def _observed(
     return begun > ended
 
 
-def _events(spike_bins: list[IntArray]) -> Events:
+def _events(unit: IntArray, time_bin: IntArray, n_units: int) -> Events:
     """Counts by (bin, unit), in order of time."""
-    unit = np.repeat(np.arange(len(spike_bins)), [len(b) for b in spike_bins])
-    time_bin = np.concatenate(spike_bins)
-    pairs, counts = np.unique(np.stack([time_bin, unit], 1), axis=0, return_counts=True)
-    return Events(
-        unit=pairs[:, 1].astype(np.int64),
-        time_bin=pairs[:, 0].astype(np.int64),
-        value=counts.astype(np.int64),
-    )
-
-
-def _seconds(values: Any, what: str, path: Path) -> npt.NDArray[np.float64]:
-    """Moments that bins can count. Raises InputError on the first that they cannot."""
-    seconds = np.asarray(values, np.float64)
-    bad = np.flatnonzero(~(np.abs(seconds) < LATEST_S))
-    if len(bad):
-        raise InputError(
-            f"{path}: {what} is {seconds[bad[0]]} s at index {bad[0]}, "
-            f"expected numbers below {LATEST_S:.1e}"
-        )
-    return seconds
-
-
-def _bins(seconds: npt.NDArray[np.float64], grid: TimeGrid) -> IntArray:
-    """Bin of each moment. Whole microseconds first: 0.035 s is in bin 7 of 5 ms, not in bin 6."""
-    return np.round(np.asarray(seconds, np.float64) * 1e6).astype(np.int64) // grid.bin_us
+    key, counts = np.unique(time_bin * n_units + unit, return_counts=True)
+    return Events(unit=key % n_units, time_bin=key // n_units, value=counts.astype(np.int64))

@@ -55,22 +55,30 @@ def _nwb_file(recording: Recording) -> NWBFile:
     )
     _add_units(file, recording)
     _add_trials(file, recording)
-    behavior = file.create_processing_module("behavior", "hand movement")
-    times = recording.sample_times
-    for name, data, unit in (
-        ("hand_pos", recording.hand_pos, "mm"),
-        ("hand_vel", recording.hand_vel, "mm/s"),
-    ):
+    # A file that holds behaviour back has no such module at all.
+    if len(recording.sample_times):
+        _add_behavior(file, recording)
+    return file
+
+
+def _add_behavior(file: NWBFile, recording: Recording) -> None:
+    behavior = file.create_processing_module("behavior", f"{recording.effector} movement")
+    series = [
+        (f"{recording.effector}_pos", recording.hand_pos, "mm"),
+        (f"{recording.effector}_vel", recording.hand_vel, "mm/s"),
+    ]
+    if recording.cursor_pos is not None:
+        series.append(("cursor_pos", recording.cursor_pos, "mm"))
+    for name, data, unit in series:
         behavior.add(
             SpatialSeries(
                 name=name,
                 data=data,
-                timestamps=times,
+                timestamps=recording.sample_times,
                 unit=unit,
                 reference_frame="centre of the screen, x to the right, y up",
             )
         )
-    return file
 
 
 def _add_units(file: NWBFile, recording: Recording) -> None:
@@ -85,14 +93,15 @@ def _add_units(file: NWBFile, recording: Recording) -> None:
             electrodes[electrode] = len(electrodes)
             file.add_electrode(id=electrode, location="motor cortex", group=group)
     file.add_unit_column("heldout", "whether the benchmark holds the unit out of the input")
-    for unit_id, times in zip(recording.unit_ids, recording.spike_times, strict=True):
+    heldout = recording.heldout or (False,) * len(recording.unit_ids)
+    for unit_id, times, out in zip(recording.unit_ids, recording.spike_times, heldout, strict=True):
         file.add_unit(
             id=unit_id,
             spike_times=times,
             obs_intervals=recording.obs_intervals,
             electrodes=[electrodes[unit_id // 10]],
             electrode_group=group,
-            heldout=False,
+            heldout=out,
         )
 
 
@@ -100,8 +109,9 @@ def _add_trials(file: NWBFile, recording: Recording) -> None:
     file.add_trial_column("split", "the benchmark's split: train, val, test or none")
     for name in recording.trial_columns:
         file.add_trial_column(name, COLUMN_DESCRIPTIONS.get(name, name))
-    for i, (start, stop) in enumerate(
-        zip(recording.trial_start, recording.trial_stop, strict=True)
+    splits = recording.split or ("none",) * len(recording.trial_start)
+    for i, (start, stop, split) in enumerate(
+        zip(recording.trial_start, recording.trial_stop, splits, strict=True)
     ):
         columns = {name: values[i] for name, values in recording.trial_columns.items()}
-        file.add_trial(start_time=start, stop_time=stop, split="none", **columns)
+        file.add_trial(start_time=start, stop_time=stop, split=split, **columns)

@@ -9,12 +9,15 @@ from cortex.session import Session
 from cortex.time_grid import TimeGrid
 
 
-def open_session(path: Path, grid: TimeGrid | None = None) -> Session:
+def open_session(
+    path: Path, grid: TimeGrid | None = None, *, include_heldout: bool = False
+) -> Session:
     """A session from an .nwb or a binned .npz file.
 
     Args:
         path: the file.
         grid: the time grid; None for the default one, or for the one that a binned file has.
+        include_heldout: also read the units that a benchmark holds out; only NWB marks any.
 
     Raises:
         InputError: the file cannot be used, or is binned in another way than the grid.
@@ -24,7 +27,7 @@ def open_session(path: Path, grid: TimeGrid | None = None) -> Session:
     if path.is_dir():
         raise InputError(f"{path}: is a directory, expected a file")
     if path.suffix == ".nwb":
-        return read_nwb(path, grid or TimeGrid())
+        return read_nwb(path, grid or TimeGrid(), include_heldout=include_heldout)
     session = read_binned_npz(path)
     if grid is not None and grid != session.grid:
         raise InputError(

@@ -39,6 +39,9 @@ class SimulatorConfig:
         silent_share: share of units that never fire.
         tuning: mean strength of direction tuning, in log rate at SPEED_SCALE mm/s.
         lead_ms: mean time by which spikes lead the hand.
+        heldout_units: how many of the units are marked as held out of the input.
+        val_share: share of the trials in split "val", the others being in "train"; 0 puts none
+            in either.
     """
 
     trials: int = 100
@@ -49,6 +52,8 @@ class SimulatorConfig:
     silent_share: float = 0.15
     tuning: float = 0.9
     lead_ms: float = 100.0
+    heldout_units: int = 0
+    val_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises InputError on what cannot be simulated."""
@@ -60,6 +65,14 @@ class SimulatorConfig:
                 raise InputError(f"simulator: {name} is {getattr(self, name)}, expected at least 0")
         if self.silent_share > 1:
             raise InputError(f"simulator: silent_share is {self.silent_share}, expected at most 1")
+        if not 0 <= self.heldout_units < self.units:
+            raise InputError(
+                f"simulator: heldout_units is {self.heldout_units}, expected 0 to {self.units - 1}"
+            )
+        if not 0 <= self.val_share < 1:
+            raise InputError(
+                f"simulator: val_share is {self.val_share}, expected at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +97,7 @@ class Tuning:
 def simulate(config: SimulatorConfig) -> Recording:
     """A recording, the same for the same configuration. Gaps between trials hold only spikes."""
     rng = np.random.default_rng(config.seed)
-    tuning = random_tuning(config, rng)
-    reaches = [random_reach(rng) for _ in range(config.trials)]
+    tuning, reaches = draw_truth(config, rng)
     gap_ms = rng.integers(300, 2000, config.trials)
     length_ms = np.array([len(r.velocity) for r in reaches])
     # The first trial does not begin at 0 s, as in real files.
@@ -116,7 +128,30 @@ def simulate(config: SimulatorConfig) -> Recording:
             "delay": np.array([r.go_cue_ms - r.target_on_ms for r in reaches]) * MS,
             "rt": np.array([r.move_onset_ms - r.go_cue_ms for r in reaches]) * MS,
         },
+        split=_split(config),
+        heldout=_heldout(config),
     )
+
+
+def _split(config: SimulatorConfig) -> tuple[str, ...]:
+    """Each trial's split. A generator of its own: the spikes do not depend on the split."""
+    if not config.val_share:
+        return ("none",) * config.trials
+    order = np.random.default_rng([config.seed, 1]).permutation(config.trials)
+    n_val = round(config.trials * config.val_share)
+    return tuple("val" if place < n_val else "train" for place in order.tolist())
+
+
+def _heldout(config: SimulatorConfig) -> tuple[bool, ...]:
+    """Which units are held out. A generator of its own, as for the split."""
+    order = np.random.default_rng([config.seed, 2]).permutation(config.units)
+    return tuple(place < config.heldout_units for place in order.tolist())
+
+
+def draw_truth(config: SimulatorConfig, rng: np.random.Generator) -> tuple[Tuning, list[Reach]]:
+    """The units' tuning and every trial's reach: what simulate(config) draws first."""
+    tuning = random_tuning(config, rng)
+    return tuning, [random_reach(rng) for _ in range(config.trials)]
 
 
 def random_tuning(config: SimulatorConfig, rng: np.random.Generator) -> Tuning:

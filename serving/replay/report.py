@@ -10,8 +10,8 @@ import numpy as np
 from cortex.checkpoint import Checkpoint
 from cortex.session import FloatArray, Session
 from serving.replay.replay import ReplayedTrial
-from training.metrics import velocity_r2
-from training.targets import trial_targets
+from training.evaluation.metrics import velocity_r2
+from training.samples.targets import trial_targets
 
 
 @dataclass(frozen=True, kw_only=True)

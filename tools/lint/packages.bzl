@@ -16,4 +16,10 @@ LINTED_PACKAGES = [
     "tools/lint",
     "tools/measured",
     "training",
+    "training/archive",
+    "training/baselines",
+    "training/evaluation",
+    "training/fitting",
+    "training/oracle",
+    "training/samples",
 ]

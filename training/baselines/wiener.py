@@ -8,9 +8,9 @@ from sklearn.linear_model import Ridge
 
 from cortex.errors import InputError
 from cortex.session import FloatArray, Session
-from training.metrics import velocity_r2
-from training.splits import split_trials
-from training.targets import trial_targets
+from training.evaluation.metrics import velocity_r2
+from training.samples.splits import split_trials
+from training.samples.targets import trial_targets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Trials as training samples: each a short session that begins empty at its first step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,34 +18,34 @@ class TrialSample:
         events: spikes of the trial.
         velocity: (steps, bins_per_step, 2) labels; 0 where there is none.
         labelled: (steps, bins_per_step) True where there is a label.
+        units: first unit of the session in the vocabulary, and one past its last.
     """
 
     events: Events
     velocity: FloatArray
     labelled: npt.NDArray[np.bool_]
+    units: tuple[int, int]
 
     @property
     def n_steps(self) -> int:
         """Steps in the trial, the last one possibly cut short by its end."""
         return len(self.labelled)
 
-    def crop(self, first_step: int, n_steps: int) -> "TrialSample":
-        """Steps [first_step, first_step + n_steps) as a sample of their own."""
-        bins = self.labelled.shape[1]
-        first, stop = first_step * bins, (first_step + n_steps) * bins
-        return TrialSample(
-            events=self.events.between(first, stop).shifted(-first),
-            velocity=self.velocity[first_step : first_step + n_steps],
-            labelled=self.labelled[first_step : first_step + n_steps],
-        )
+
+def trial_samples(
+    session: Session, trials: Sequence[int], *, first_unit: int = 0
+) -> list[TrialSample]:
+    """The samples of the trials given, in their order.
+
+    Args:
+        session: the recording.
+        trials: which trials.
+        first_unit: where the session's units begin in the vocabulary.
+    """
+    return [_trial_sample(session, trial, first_unit) for trial in trials]
 
 
-def trial_samples(session: Session, trials: Sequence[int]) -> list[TrialSample]:
-    """The samples of the trials given, in their order."""
-    return [_trial_sample(session, trial) for trial in trials]
-
-
-def _trial_sample(session: Session, trial: int) -> TrialSample:
+def _trial_sample(session: Session, trial: int, first_unit: int) -> TrialSample:
     bins = session.grid.bins_per_step
     start, stop = int(session.trials.start_bin[trial]), int(session.trials.stop_bin[trial])
     n_steps = -(-(stop - start) // bins)
@@ -55,8 +55,10 @@ def _trial_sample(session: Session, trial: int) -> TrialSample:
     labelled = np.zeros(n_steps * bins, np.bool_)
     velocity[behavior.time_bin[lo:hi] - start] = behavior.velocity[lo:hi]
     labelled[behavior.time_bin[lo:hi] - start] = True
+    events = session.events.between(start, stop).shifted(-start)
     return TrialSample(
-        events=session.events.between(start, stop).shifted(-start),
+        events=replace(events, unit=events.unit + first_unit),
         velocity=velocity.reshape(n_steps, bins, 2),
         labelled=labelled.reshape(n_steps, bins),
+        units=(first_unit, first_unit + len(session.unit_ids)),
     )

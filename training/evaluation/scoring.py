@@ -8,10 +8,10 @@ import numpy as np
 from cortex.checkpoint import Checkpoint
 from cortex.errors import InputError
 from cortex.session import FloatArray, Session
-from training.metrics import velocity_r2
-from training.offline_decoding import decode_trials
-from training.targets import trial_targets
-from training.wiener import WienerConfig, WienerFilter
+from training.baselines.wiener import WienerConfig, WienerFilter
+from training.evaluation.metrics import velocity_r2
+from training.evaluation.offline_decoding import decode_trials
+from training.samples.targets import trial_targets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from cortex.session import Session
-from training.augmentation import AugmentationConfig
-from training.fit import FitConfig
-from training.train_decoder import TrainConfig
+from training.fitting.fit_config import FitConfig
+from training.fitting.train_config import TrainConfig
+from training.samples.augmentation import AugmentationConfig
 
 # Fewer labelled bins than this and a recording is small: it needs heavy regularisation.
 SMALL_BINS = 5_000

@@ -10,11 +10,11 @@ import pytest
 from cortex.data.open_session import open_session
 from cortex.errors import InputError
 from cortex.events import Events
-from training.metrics import velocity_r2
-from training.session_for_tests import make_session
-from training.splits import split_trials
-from training.targets import trial_targets
-from training.wiener import WienerConfig, WienerFilter
+from training.baselines.wiener import WienerConfig, WienerFilter
+from training.evaluation.metrics import velocity_r2
+from training.samples.session_for_tests import make_session
+from training.samples.splits import split_trials
+from training.samples.targets import trial_targets
 
 DATA = os.environ.get("CORTEX_TEST_DATA")
 

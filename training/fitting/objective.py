@@ -1,0 +1,80 @@
+"""The training loss: velocity, and the counts that were hidden."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cortex.cross_attention import step_numbers
+from cortex.decoder_module import DecoderModule
+from cortex.event_batch import EventBatch
+from cortex.model import Model
+from training.fitting.fit_config import FitConfig
+from training.samples.masked_spikes import HiddenCounts
+from training.samples.trial_tensors import TrialBatch
+
+# Linear beyond so many standard deviations: no outlier trial owns the loss.
+HUBER_DELTA = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What turns a part's sums into its share of the whole batch's mean.
+
+    Attributes:
+        labels: labelled bins of the whole batch, over the number of parts.
+        steps: steps of the whole batch, likewise.
+    """
+
+    labels: Tensor
+    steps: Tensor
+
+
+class Objective(nn.Module):
+    """A model with its loss, as one module: what is sharded, compiled and differentiated."""
+
+    def __init__(self, model: DecoderModule, config: FitConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, batch: TrialBatch, hidden: HiddenCounts | None, share: Share) -> Tensor:
+        """Mean loss of a batch, or its share of it where the batch is one part of several.
+
+        Args:
+            batch: the trials and their labels.
+            hidden: the counts to predict, and the events without them; None for models that
+                learn from velocity alone.
+            share: the whole batch's denominators.
+        """
+        config = self.config
+        model = self.model
+        phases = torch.arange(model.shape.grid.bins_per_step, device=batch.inside_BS.device)
+        if hidden is None or not isinstance(model, Model):
+            return self._velocity_loss(model(batch.events, phases), batch, share)
+        step_BS = step_numbers(hidden.batch)
+        latents = model.encode(hidden.batch)
+        decoded = model.read_velocity(latents, step_BS, phases)
+        logits = model.count_logits(latents, step_BS, hidden.unit_BSQ)
+        return config.velocity_weight * self._velocity_loss(
+            decoded, batch, share
+        ) + config.masked_weight * _count_loss(logits, hidden, batch, share)
+
+    def decode(self, events: EventBatch, query_phase_Q: Tensor) -> Tensor:
+        """The model's velocities: its forward, where the model is sharded as well."""
+        velocity: Tensor = self.model(events, query_phase_Q)
+        return velocity
+
+    def _velocity_loss(self, decoded_BSP2: Tensor, batch: TrialBatch, share: Share) -> Tensor:
+        error = (decoded_BSP2 - batch.velocity_BSP2) / self.model.velocity_scale
+        # Weighted, not selected: shapes stay fixed and nothing waits for the device.
+        loss = F.huber_loss(error, torch.zeros_like(error), delta=HUBER_DELTA, reduction="none")
+        return (loss.sum(-1) * batch.labelled_BSP).sum() / share.labels
+
+
+def _count_loss(logits: Tensor, hidden: HiddenCounts, batch: TrialBatch, share: Share) -> Tensor:
+    bucket = hidden.count_BSQ.clamp(max=logits.shape[-1] - 1)
+    loss = F.cross_entropy(logits.float().flatten(0, -2), bucket.flatten(), reduction="none")
+    per_step = loss.view_as(bucket).mean(-1)
+    return (per_step * batch.inside_BS).sum() / share.steps
