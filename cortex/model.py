@@ -1,10 +1,12 @@
 """The decoder: a Perceiver of spike events that is causal in steps.
 
-Shapes: B samples, S steps, E events a step, L latents a step, D width, Q queries a step.
+Shapes: B samples, S steps, T = S + 1 steps with the start before them, E events a step, L latents
+a step, D width, Q queries a step.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cortex.cross_attention import CrossAttention, step_numbers
 from cortex.decoder_module import DecoderModule
@@ -12,12 +14,16 @@ from cortex.event_batch import EventBatch
 from cortex.latent_block import LatentBlock
 from cortex.latent_rotary import latent_phases
 from cortex.model_config import ModelConfig
+from cortex.movements import mixed_velocity, movement_logits, output_width
 from cortex.readout import Readout
 from kernels.window_attention import window_attention
 
 
 class Model(DecoderModule):
     """Events to hand velocity, and to the counts that training hid.
+
+    A stream begins with a start: one step of learned latents before its first, which tells the
+    steps that still have it in their window how long ago that was.
 
     `forward` is the offline form, over any number of steps; cortex.streaming has the form that
     advances one step at a time and gives the same outputs.
@@ -27,11 +33,12 @@ class Model(DecoderModule):
         super().__init__()
         self.config = config
         self.cross = CrossAttention(config)
+        self.start_LD = nn.Parameter(torch.randn(config.latents_per_step, config.dim) * 0.1)
         self.blocks = nn.ModuleList(LatentBlock(config) for _ in range(config.blocks))
         self.velocity_query_D = nn.Parameter(torch.randn(config.dim) * 0.1)
         self.query_phase = nn.Embedding(config.grid.bins_per_step, config.dim)
         nn.init.normal_(self.query_phase.weight, std=0.02)
-        self.velocity = Readout(config, 2)
+        self.velocity = Readout(config, output_width(config.movements))
         self.masked_query = nn.Linear(config.dim, config.dim)
         self.masked_spikes = Readout(config, config.max_count + 1)
 
@@ -41,28 +48,43 @@ class Model(DecoderModule):
         return self.config
 
     def encode(self, batch: EventBatch) -> Tensor:
-        """Latents (B, S, L, D) of every step."""
-        step_BS = step_numbers(batch)
-        x: Tensor = self.cross(batch)
-        phases = self.step_phases(step_BS)
+        """Latents (B, T, L, D) of the start and of every step."""
+        x_BSLD: Tensor = self.cross(batch)
+        start = self.start_LD.to(x_BSLD.dtype).expand(len(x_BSLD), 1, -1, -1)
+        x = torch.cat((start, x_BSLD), 1)
+        phases = self.step_phases(_with_start(step_numbers(batch)))
         for block in self.latent_blocks():
             x = block(x, phases)
         return x
 
     def forward(self, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Velocity (B, S, Q, 2), in the labels' unit, at Q bins of every step."""
-        return self.read_velocity(self.encode(batch), step_numbers(batch), query_phase_Q)
+        outputs = self.read_outputs(self.encode(batch), step_numbers(batch), query_phase_Q)
+        return self.velocity_of(outputs)
 
-    def read_velocity(self, x_BSLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
-        """Velocity (B, S, Q, 2) from latents, at bins query_phase_Q (Q,) of every step."""
+    def read_outputs(self, x_BTLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
+        """Outputs (B, S, Q, ...) of the velocity readout at bins query_phase_Q (Q,) of each step.
+
+        Args:
+            x_BTLD: latents from `encode`.
+            step_BS: numbers of the steps.
+            query_phase_Q: bins within the step.
+        """
         query, query_phases = self.velocity_queries(step_BS, query_phase_Q)
-        outputs = self._read(self.velocity, x_BSLD, step_BS, query, query_phases)
-        return self.denormalise(outputs)
+        return self._read(self.velocity, x_BTLD, step_BS, query, query_phases)
 
-    def count_logits(self, x_BSLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
+    def velocity_of(self, outputs: Tensor) -> Tensor:
+        """Velocity (..., 2), in the labels' unit, from the readout's outputs (..., outputs)."""
+        return self.denormalise(mixed_velocity(outputs, self.config.movements))
+
+    def movement_logits(self, outputs: Tensor) -> Tensor:
+        """Logits (..., movements) from the velocity readout's outputs (..., outputs)."""
+        return movement_logits(outputs, self.config.movements)
+
+    def count_logits(self, x_BTLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
         """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""
         query = self.masked_query(self.cross.tokenizer.unit(unit_BSQ))
-        return self._read(self.masked_spikes, x_BSLD, step_BS, query, self.step_phases(step_BS))
+        return self._read(self.masked_spikes, x_BTLD, step_BS, query, self.step_phases(step_BS))
 
     def velocity_queries(
         self, step_BS: Tensor, query_phase_Q: Tensor
@@ -89,13 +111,18 @@ class Model(DecoderModule):
     def _read(
         self,
         head: Readout,
-        x_BSLD: Tensor,
+        x_BTLD: Tensor,
         step_BS: Tensor,
         query: Tensor,
         query_phases: tuple[Tensor, Tensor],
     ) -> Tensor:
-        k, v = head.keys_values(x_BSLD, self.step_phases(step_BS))
-        read = window_attention(
-            head.queries(query, query_phases), k, v, window=self.config.readout_steps
-        )
-        return head.finish(query, read)
+        k, v = head.keys_values(x_BTLD, self.step_phases(_with_start(step_BS)))
+        # Nothing is asked at the start; a query of zeros keeps the steps aligned.
+        q_BTQHK = F.pad(head.queries(query, query_phases), (0, 0) * 3 + (1, 0))
+        read = window_attention(q_BTQHK, k, v, window=self.config.readout_steps)
+        return head.finish(query, read[:, 1:])
+
+
+def _with_start(step_BS: Tensor) -> Tensor:
+    """(B, T) the same steps' numbers with the start's in front."""
+    return torch.cat((step_BS[:, :1] - 1, step_BS), 1)

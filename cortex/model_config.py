@@ -29,6 +29,7 @@ class ModelConfig:
         latents_per_step: latents L that each step owns.
         event_steps: steps of events that a step's latents attend, its own included.
         readout_steps: steps of latents that a readout query attends, its own included.
+        movements: kinds of movement that the velocity readout mixes; 1 for none.
         max_count: spikes a bin beyond which counts share a bucket.
         weighting: cross-attention weights, "sigmoid" or "softmax".
         dropout: probability of dropping residual updates' elements in training.
@@ -42,6 +43,7 @@ class ModelConfig:
     latents_per_step: int = 4
     event_steps: int = 8
     readout_steps: int = 4
+    movements: int = 1
     max_count: int = 8
     weighting: Literal["sigmoid", "softmax"] = "sigmoid"
     dropout: float = 0.0

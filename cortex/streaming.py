@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from cortex.event_batch import EventBatch
-from cortex.latent_block import LatentBlock
 from cortex.model import Model
 from kernels.step_attention import step_attention
 
@@ -73,7 +72,7 @@ class EventSums:
 
 
 class StreamCache:
-    """The state of every stream, and how far each has come."""
+    """The state of every stream, and how far each has come. A stream begins with `reset`."""
 
     def __init__(self, model: Model, slots: int) -> None:
         config = model.config
@@ -89,11 +88,13 @@ class StreamCache:
         self.first_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
         self.next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
 
+    @torch.no_grad()
     def reset(self, slot: int, first_step: int = 0) -> None:
         """Makes a slot an empty stream whose first step has the number given."""
-        self.first_step[slot] = first_step
-        self.next_step[slot] = first_step
+        self.first_step[slot] = self.next_step[slot] = first_step - 1
         self.events.reset(slot)
+        slot_B = torch.tensor([slot], device=self.next_step.device)
+        self._advance(slot_B, self.model.start_LD[None, None])
 
     def step(self, slot_B: Tensor, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Advances each of B distinct slots by one step.
@@ -107,36 +108,30 @@ class StreamCache:
             Velocity (B, Q, 2).
         """
         model = self.model
-        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
-        step_BS = step_B[:, None]
-        x = model.cross.latents(self.events.add(slot_B, step_B, batch))[:, None]
-        phases = model.step_phases(step_BS)
-        for block, ring in zip(model.latent_blocks(), self.blocks, strict=True):
-            x = _advance(block, ring, x, phases, slot_B, step_B, first_B)
-        query, query_phases = model.velocity_queries(step_BS, query_phase_Q)
-        k, v = model.velocity.keys_values(x, phases)
-        self.readout.write(slot_B, step_B, k[:, 0], v[:, 0])
+        step_B = self.next_step[slot_B]
+        x = model.cross.latents(self.events.add(slot_B, step_B, batch))
+        self._advance(slot_B, x[:, None])
+        query, query_phases = model.velocity_queries(step_B[:, None], query_phase_Q)
         read = step_attention(
             model.velocity.queries(query, query_phases)[:, 0],
             self.readout.k[slot_B],
             self.readout.v[slot_B],
-            self.readout.live(step_B, first_B),
+            self.readout.live(step_B, self.first_step[slot_B]),
         )
+        return model.velocity_of(model.velocity.finish(query[:, 0], read))
+
+    def _advance(self, slot_B: Tensor, x_B1LD: Tensor) -> None:
+        """Takes one step's latents through all blocks, and caches what later steps will read."""
+        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
+        phases = self.model.step_phases(step_B[:, None])
+        x = x_B1LD
+        for block, ring in zip(self.model.latent_blocks(), self.blocks, strict=True):
+            q, k, v = block.qkv(x, phases)
+            ring.write(slot_B, step_B, k[:, 0], v[:, 0])
+            read = step_attention(
+                q[:, 0], ring.k[slot_B], ring.v[slot_B], ring.live(step_B, first_B)
+            )
+            x = block.finish(x, read[:, None])
+        k, v = self.model.velocity.keys_values(x, phases)
+        self.readout.write(slot_B, step_B, k[:, 0], v[:, 0])
         self.next_step[slot_B] = step_B + 1
-        return model.denormalise(model.velocity.finish(query[:, 0], read))
-
-
-def _advance(
-    block: LatentBlock,
-    ring: StepRing,
-    x_B1LD: Tensor,
-    phases: tuple[Tensor, Tensor],
-    slot_B: Tensor,
-    step_B: Tensor,
-    first_B: Tensor,
-) -> Tensor:
-    """One block over one step's latents, with the cached steps as context."""
-    q, k, v = block.qkv(x_B1LD, phases)
-    ring.write(slot_B, step_B, k[:, 0], v[:, 0])
-    read = step_attention(q[:, 0], ring.k[slot_B], ring.v[slot_B], ring.live(step_B, first_B))
-    return block.finish(x_B1LD, read[:, None])

@@ -17,10 +17,17 @@ ALL_BINS = torch.arange(GRID.bins_per_step)
 TWO_HOURS = 2 * 3600 * 50 + 17
 
 
-def _model(weighting: Weighting = "sigmoid", grid: TimeGrid = GRID) -> Model:
+def _model(weighting: Weighting = "sigmoid", grid: TimeGrid = GRID, movements: int = 1) -> Model:
     torch.manual_seed(3)
     config = ModelConfig(
-        n_units=20, grid=grid, dim=32, blocks=3, heads=2, event_steps=3, weighting=weighting
+        n_units=20,
+        grid=grid,
+        dim=32,
+        blocks=3,
+        heads=2,
+        event_steps=3,
+        weighting=weighting,
+        movements=movements,
     )
     return Model(config).eval()
 
@@ -89,7 +96,28 @@ def test_other_grids(bins_per_step: int) -> None:
     model = _model(grid=TimeGrid(bin_us=50_000, bins_per_step=bins_per_step, window_steps=5))
     events = _spikes(24, seed=2, bins=bins_per_step)
     cache = StreamCache(model, slots=1)
+    cache.reset(0)
     assert _relative(_stream(cache, 0, events, 24), _offline(model, events, 24)) < 1e-4
+
+
+@torch.inference_mode()
+def test_a_mixture_of_movements_streams_alike() -> None:
+    model, events = _model(movements=5), _spikes(24, seed=3)
+    cache = StreamCache(model, slots=1)
+    cache.reset(0)
+    assert _relative(_stream(cache, 0, events, 24), _offline(model, events, 24)) < 1e-4
+
+
+@torch.inference_mode()
+def test_the_start_matters_until_it_leaves_the_window() -> None:
+    model, events = _model(), _spikes(60, seed=5)
+    usual = _offline(model, events, 60)
+    model.start_LD.data += 1.0
+    other = _offline(model, events, 60)
+    assert _relative(other[:3], usual[:3]) > 1e-3
+    # Three blocks and the readout pass it on for that many windows at most.
+    reach = 3 * GRID.window_steps + model.config.readout_steps
+    assert _relative(other[reach:], usual[reach:]) < 1e-6
 
 
 @torch.inference_mode()
@@ -99,6 +127,7 @@ def test_any_company_gives_each_stream_its_own_answer() -> None:
     spikes = [_spikes(40, seed=s, rate=0.02 * (1 + 3 * s)) for s in range(5)]
     expected = [_offline(model, e, 40) for e in spikes]
     cache = StreamCache(model, slots=7)
+    cache.reset(4)
     _stream(cache, 4, _spikes(11, seed=9), 11)  # a former owner of slot 4
     slot_of = [6, 4, 0, 2, 5]
     for slot in slot_of:
@@ -140,4 +169,6 @@ def test_silence_decodes_to_finite_numbers() -> None:
         model = _model(weighting)
         silent = _offline(model, Events.empty(), 12)
         assert torch.isfinite(silent).all()
-        assert _relative(_stream(StreamCache(model, 1), 0, Events.empty(), 12), silent) < 1e-4
+        cache = StreamCache(model, slots=1)
+        cache.reset(0)
+        assert _relative(_stream(cache, 0, Events.empty(), 12), silent) < 1e-4

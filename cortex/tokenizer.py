@@ -22,8 +22,10 @@ class Tokenizer(nn.Module):
         self.phase = nn.Embedding(config.grid.bins_per_step, config.dim)
         # Bucket 0 stands for a hidden count's answer "none"; as an input it never occurs.
         self.value = nn.Embedding(config.max_count + 1, config.dim)
-        # Small, so that an optimiser's step turns an embedding noticeably; the norm sets the scale.
-        for table, sd in ((self.unit, 0.05), (self.phase, 0.01), (self.value, 0.02)):
+        # Units start almost alike: what sets one apart is learnt, and a unit that hardly fires
+        # stays ordinary. All are small, so that an optimiser's step turns a token noticeably; the
+        # norm sets the scale.
+        for table, sd in ((self.unit, 0.005), (self.phase, 0.01), (self.value, 0.05)):
             nn.init.normal_(table.weight, std=sd)
         self.norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
 

@@ -74,11 +74,15 @@ def event_sums(row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables) -> Tensor
         tables: from event_tables.
     """
     n_rows, n_heads, n_lags, _ = tables.weights_RHJL.shape
-    # One more row, of zeros, for what is not there.
-    weights = F.pad(tables.weights_RHJL.flatten(1), (0, 0, 0, 1))
     row = row_BSE.masked_fill(~mask_BSE, n_rows)
-    w = F.embedding(row, weights).unflatten(-1, (n_heads, -1))
-    v = F.embedding(row_BSE, tables.values_RHK.flatten(1)).unflatten(-1, (n_heads, -1))
+
+    def look_up(table: Tensor) -> Tensor:
+        # One more row, of zeros and without a gradient, for what is not there.
+        padded = F.pad(table.flatten(1), (0, 0, 0, 1))
+        found: Tensor = F.embedding(row, padded, padding_idx=n_rows).unflatten(-1, (n_heads, -1))
+        return found
+
+    w, v = look_up(tables.weights_RHJL), look_up(tables.values_RHK)
     sums: Tensor = torch.einsum("bsehj,bsehk->bshjk", w, v).unflatten(3, (n_lags, -1))
     return sums.transpose(2, 3)
 
@@ -86,12 +90,11 @@ def event_sums(row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables) -> Tensor
 def sum_lags(sums_BSJHLK: Tensor) -> Tensor:
     """(B, S, H, L, K) what each step has from its own events and those of the J - 1 before it."""
     n_steps, n_lags = sums_BSJHLK.shape[1:3]
-    step = torch.arange(n_steps, device=sums_BSJHLK.device)[:, None]
-    lag = torch.arange(n_lags, device=sums_BSJHLK.device)
-    source = step - lag
-    gathered = sums_BSJHLK[:, source.clamp_min(0), lag]
-    # Before the first step lies nothing.
-    return (gathered * (source >= 0)[:, :, None, None, None]).sum(2)
+    total = sums_BSJHLK[:, :, 0]
+    for lag in range(1, min(n_lags, n_steps)):
+        # Before the first step lies nothing.
+        total = total + F.pad(sums_BSJHLK[:, :-lag, lag], (0, 0) * 3 + (lag, 0))
+    return total
 
 
 def normalise(sums: Tensor, weighting: Weighting) -> Tensor:

@@ -44,5 +44,6 @@ def rotate(x: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:
         (..., H, K), of x's type.
     """
     cos, sin = (p.unsqueeze(-2).to(x.dtype) for p in phases)
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    cos, sin = cos.repeat_interleave(2, -1), torch.stack((-sin, sin), -1).flatten(-2)
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * cos, swapped, sin)

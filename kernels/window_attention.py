@@ -41,9 +41,11 @@ def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, windo
         k, v = (torch.cat((x[:, :-1], x[:, 1:]), 2) for x in (k, v))
     mask = _block_mask(block, n_blocks, window, q.device)
     mask = mask.repeat_interleave(n_query, 1).repeat_interleave(n_key, 2)
-    q, k, v = (x.flatten(2, 3).transpose(2, 3) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
-    out = out.transpose(2, 3).reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)
+    # Blocks become samples: with more than four dimensions PyTorch has no fused attention.
+    q, k, v = (x.flatten(2, 3).flatten(0, 1).transpose(1, 2) for x in (q, k, v))
+    mask = mask.repeat(n_batch, 1, 1)[:, None]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    out = out.reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)
     return out[:, :n_steps]
 
 

@@ -21,16 +21,16 @@ from cortex.session import Session
 from cortex.vocabulary import to_vocabulary
 from serving.client.client import Client
 from serving.replay.measured import write_measured
-from serving.replay.picture import draw
 from serving.replay.replay import ReplayedTrial, replay
 from serving.replay.report import Report, as_text, make_report
 from serving.replay.server_process import server_process
 from training import train_flags
-from training.baselines.wiener import WienerConfig, WienerFilter
+from training.evaluation.drawing import draw_velocity, step_trace
 from training.evaluation.offline_decoding import decode_trials
 from training.fitting.processes import Processes
 from training.fitting.train_decoder import TrainingSession, train_decoder
 from training.progress import progress_bar
+from training.rivals.wiener import WienerConfig, WienerFilter
 from training.samples.splits import split_trials
 
 SESSION = flags.DEFINE_string("session", None, "recording, .nwb or .npz; default: a simulated one")
@@ -125,7 +125,8 @@ def _replay(
 def _show(report: Report, session: Session, replayed: list[ReplayedTrial], output: Path) -> None:
     picture = output / "decoded.png"
     title = f"{report.session}: {report.model} streamed, R2 {report.r2:.3f}"
-    draw(session, replayed, picture, title=title)
+    traces = {"decoded": [step_trace(session, trial.velocity) for trial in replayed]}
+    draw_velocity(session, [trial.trial for trial in replayed], traces, picture, title=title)
     print(f"[4/4] results\n\n{as_text(report)}\n\npicture       {picture}", flush=True)
     if REPORT.value:
         Path(REPORT.value).write_text(json.dumps(asdict(report), indent=1) + "\n")

@@ -1,5 +1,6 @@
 """The binaries, run as a user runs them."""
 
+import json
 import os
 import re
 import subprocess
@@ -35,16 +36,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_then_evaluate_agree(folder: Path) -> None:
     trained = _run(folder, "train", "--session=a.nwb", "--output=model", "--steps=3")
     assert trained.returncode == 0, trained.stderr
-    scored = _run(folder, "evaluate", "--session=a.nwb", "--model=model", "--report_json=r.json")
+    scored = _run(
+        *(folder, "evaluate", "--session=a.nwb", "--model=model", "--output=scores"),
+        *("--measured=measured", "--rows=r2/a", "--lag_ms=120"),
+    )
     assert scored.returncode == 0, scored.stderr
     said = re.search(r"R2 (\S+) \(Wiener filter (\S+)\)", trained.stdout)
-    again = re.search(r"R2, nano +(\S+)\nR2, Wiener filter +(\S+)", scored.stdout)
+    again = re.search(r"nano, offline +(\S+) .*\n +Wiener filter +(\S+)", scored.stdout)
     assert said is not None
     assert again is not None
     assert said.groups() == again.groups()
+    report = json.loads((folder / "scores" / "evaluation.json").read_text())
+    assert report["protocols"]["benchmark"]["figures"]["cortex_ahead"]["future_s"] == -0.12
+    assert (folder / "scores" / "decoded.png").stat().st_size > 10_000
+    assert (folder / "scores" / "paths.png").stat().st_size > 10_000
+    table = (folder / "measured" / "evaluate_simulated_0.md").read_text()
+    assert "`r2/a/per_bin/cortex`" in table
+    assert "--session=a.nwb --model=model --lag_ms=120.0 --rows=r2/a`" in table
     other = _run(folder, "evaluate", "--session=b.nwb", "--model=model")
     assert other.returncode == 2
-    assert "not a recording that model was trained on" in other.stderr
+    assert "not a recording that the model was trained on" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -55,6 +66,11 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
         ("train", ["--session=a.nwb", "--output=m", "--size=huge"], "'huge' is unknown"),
         ("train", ["--session=a.nwb", "--output=m", "steps=3"], "unexpected argument 'steps=3'"),
         ("evaluate", ["--session=a.nwb", "--model=none"], "none: no such directory"),
+        (
+            "evaluate",
+            ["--session=a.nwb", "--model=model", "--oracle=none.json"],
+            "none.json: cannot be read",
+        ),
         ("simulate", ["--output=x.nwb", "--trials=0"], "trials is 0, expected at least 1"),
         ("simulate", ["--output=none/x.nwb", "--trials=1"], "cannot be written"),
         ("import_mc_maze", ["--output=x.nwb"], "no trial given"),

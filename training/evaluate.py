@@ -1,10 +1,9 @@
 """Scores a checkpoint on a recording's held-out trials, beside the Wiener filter.
 
-bazel run //training:evaluate -- --session=recording.nwb --model=decoder
+bazel run //training:evaluate -- --session=recording.nwb --model=decoder --output=scores
 """
 
-import json
-from dataclasses import asdict
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -12,14 +11,29 @@ from absl import flags
 from cortex import cli
 from cortex.checkpoint import load_checkpoint
 from cortex.data.open_session import open_session
-from cortex.errors import InputError
-from training.evaluation.scoring import score
+from tools.measured.table import measured_here, write
+from training.evaluation.evaluation import evaluate
+from training.evaluation.measured_rows import measured_rows
+from training.evaluation.output_folder import write_folder
+from training.evaluation.report import as_text
 from training.fitting.provenance import session_digest
-from training.samples.splits import split_trials
+from training.oracle.ceiling import read_ceiling
 
 SESSION = flags.DEFINE_string("session", None, "recording: .nwb or binned .npz", required=True)
 MODEL = flags.DEFINE_string("model", None, "checkpoint directory", required=True)
-REPORT = flags.DEFINE_string("report_json", None, "also write the scores to this file")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "folder for evaluation.json, evaluation.md, decoded.png and paths.png"
+)
+LAG_MS = flags.DEFINE_float(
+    "lag_ms",
+    100.0,
+    "benchmark protocol: from spikes to velocity; 100 for MC_Maze, 120 for its large, medium and "
+    "small sets, 140 for MC_RTT, -20 for Area2_Bump",
+)
+ORACLE = flags.DEFINE_string("oracle", None, "JSON of training:simulated_ceiling, for shares of it")
+DEVICE = flags.DEFINE_string("device", "cpu", "where Cortex runs: cpu or cuda")
+MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
+ROWS = flags.DEFINE_string("rows", None, "prefix of its rows, such as r2/chewie; default: r2/ID")
 
 
 def main(argv: list[str]) -> None:
@@ -27,21 +41,31 @@ def main(argv: list[str]) -> None:
     cli.no_arguments(argv)
     checkpoint = load_checkpoint(Path(MODEL.value))
     session = open_session(Path(SESSION.value), checkpoint.model.config.grid)
-    card = checkpoint.card
-    if session_digest(session) not in [s["digest"] for s in card.get("sessions", ())]:
-        raise InputError(
-            f"{SESSION.value}: not a recording that {MODEL.value} was trained on, so its held-out "
-            "trials are unknown"
-        )
-    train, test = split_trials(len(session.trials), card["split_seed"])
-    scores = score(checkpoint, session, train, test)
-    print(f"{'held-out trials':<24}{len(test):>8}")
-    print(f"{'labelled steps':<24}{scores.points:>8}")
-    print(f"{'R2, ' + checkpoint.name:<24}{scores.r2:>8.3f}")
-    print(f"{'R2, Wiener filter':<24}{scores.r2_wiener:>8.3f}")
-    if REPORT.value:
-        report = {"model": checkpoint.digest, "session": session.session_id, **asdict(scores)}
-        Path(REPORT.value).write_text(json.dumps(report, indent=1) + "\n")
+    ceiling = (
+        read_ceiling(Path(ORACLE.value), digest=session_digest(session)) if ORACLE.value else None
+    )
+    evaluation, decoded = evaluate(
+        checkpoint, session, lag_s=LAG_MS.value / 1000, ceiling=ceiling, device=DEVICE.value
+    )
+    print(as_text(evaluation))
+    if OUTPUT.value:
+        written = write_folder(evaluation, session, decoded, Path(OUTPUT.value))
+        print(f"\nwrote to {OUTPUT.value}: {', '.join(written)}")
+    if MEASURED.value:
+        rows = measured_rows(evaluation, ROWS.value or f"r2/{evaluation.session_id}")
+        name = f"evaluate_{evaluation.session_id}"
+        write(measured_here(name, rows, command=_command()), Path(MEASURED.value))
+
+
+def _command() -> str:
+    """The command line without what only places files."""
+    kept = [
+        f"--{flag.name}={Path(flag.value).name}" for flag in (SESSION, MODEL, ORACLE) if flag.value
+    ]
+    for flag in (LAG_MS, DEVICE, ROWS):
+        if flags.FLAGS[flag.name].present:
+            kept.append(flags.FLAGS[flag.name].serialize())
+    return shlex.join(["./bazelw", "run", "//training:evaluate", "--", *kept])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,21 @@
 """Trains a decoder on one or many recordings and writes its checkpoint directory.
 
 bazel run //training:train -- --session=recording.nwb --output=decoder
+
+With --processes=N, N processes of this machine train the one model together, its parameters sharded
+among them (FSDP2; gloo on CPUs, NCCL with a GPU each):
+
+bazel run //training:train -- --session=recording.nwb --output=decoder --device=cuda --processes=8
+
+From a checkout, torchrun starts them as well, on many machines too:
+
+torchrun --nproc_per_node=8 -m training.train --session=recording.nwb --output=decoder --device=cuda
+
+A run with --run_folder that was killed goes on from its last save when it is started again with the
+same flags; the number of processes may be another one.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -11,6 +24,7 @@ from cortex import cli
 from cortex.checkpoint import load_checkpoint, save_checkpoint
 from training import train_flags
 from training.evaluation.scoring import score
+from training.fitting.launch import launch
 from training.fitting.processes import joined
 from training.fitting.run_log import RunLog
 from training.fitting.train_decoder import TrainingSession, train_decoder
@@ -26,6 +40,7 @@ RUN_FOLDER = flags.DEFINE_string(
     "run_folder", None, "keeps the run's state and log; a killed run goes on from here"
 )
 SAVE_EVERY = flags.DEFINE_integer("save_every", 200, "steps between saves of the state", 1)
+PROCESSES = flags.DEFINE_integer("processes", 1, "processes of this machine that train together", 1)
 TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "log to TensorBoard, in the run folder")
 WANDB = flags.DEFINE_bool("wandb", False, "log to Weights & Biases, offline, in the run folder")
 train_flags.define()
@@ -37,8 +52,13 @@ flags.register_validator(  # type: ignore[no-untyped-call]
 
 
 def main(argv: list[str]) -> None:
-    """Splits by trial, trains on one part, and prints R2 on the other."""
+    """Trains in as many processes as were asked for."""
     cli.no_arguments(argv)
+    launch(_train, argv, PROCESSES.value)
+
+
+def _train(argv: list[str]) -> None:
+    """Splits by trial, trains on one part, and prints R2 on the other."""
     sessions = [train_flags.session(Path(path)) for path in SESSION.value]
     config = train_flags.train_config(sessions[0])
     split_seed = flags.FLAGS.split_seed
@@ -69,7 +89,11 @@ def main(argv: list[str]) -> None:
             init_from=init_from,
             run_folder=run_folder,
             save_every=SAVE_EVERY.value,
-            card={"split_seed": split_seed, "test_trials": [test for _, test in splits]},
+            card={
+                "arguments": sys.argv[1:],
+                "split_seed": split_seed,
+                "test_trials": [test for _, test in splits],
+            },
             on_report=on_report,
         )
     if not processes.first:

@@ -26,6 +26,9 @@ def define() -> None:
     flags.DEFINE_float("dropout", None, "residual dropout", lower_bound=0.0, upper_bound=0.95)
     flags.DEFINE_float("event_dropout", None, "share of events hidden", 0.0, 0.95)
     flags.DEFINE_float("unit_dropout", None, "largest share of silenced units", 0.0, 1.0)
+    flags.DEFINE_float("unit_mixing", None, "largest share of units from another trial", 0.0, 1.0)
+    flags.DEFINE_integer("movements", None, "kinds of movement that the readout mixes", 1)
+    flags.DEFINE_float("movement_weight", None, "weight of the loss of the kind", lower_bound=0.0)
     flags.DEFINE_integer("crop_steps", None, "longest piece of a trial in training, steps", 1)
     flags.DEFINE_float("velocity_weight", None, "weight of the velocity loss", lower_bound=0.0)
     flags.DEFINE_float("masked_weight", None, "weight of the masked-spike loss", lower_bound=0.0)
@@ -63,17 +66,17 @@ def train_config(recording: Session) -> TrainConfig:
     """The recording's recipe with the flags that were given in place."""
     base = recipe(recording)
     augmentation = dataclasses.replace(
-        base.fit.augmentation, **_given("event_dropout", "unit_dropout", "crop_steps")
+        base.fit.augmentation, **_given("event_dropout", "unit_dropout", "unit_mixing", "crop_steps")
     )
     fit = dataclasses.replace(
         base.fit,
         augmentation=augmentation,
         **_given(
             *("steps", "batch_trials", "learning_rate", "weight_decay", "velocity_weight"),
-            *("masked_weight", "precision", "compile_blocks", "seed"),
+            *("masked_weight", "movement_weight", "precision", "compile_blocks", "seed"),
         ),
     )
-    shape = {**base.shape, **_given("weighting")}
+    shape = {**base.shape, **_given("weighting", "movements")}
     given = _given("size", "dropout", "validation_share")
     return dataclasses.replace(base, fit=fit, shape=shape, **given)
 

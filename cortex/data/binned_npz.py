@@ -20,7 +20,8 @@ def read_binned_npz(path: Path) -> Session:
 
     The file holds counts (bins, units), vel (bins, 2) in cm/s, trial (bins,), bin_index (bins,)
     within the trial, and bin_s. Trials are independent, so they are laid out with a window of
-    silence between them; a bin that the file leaves out has neither spikes nor a label.
+    silence between them. A trial begins with its first bin in the file; a later one that the file
+    leaves out has neither spikes nor a label.
 
     Raises:
         InputError: the file is missing, is not such an archive, or an array is not as above.
@@ -67,9 +68,9 @@ def _session(
 ) -> Session:
     _, first_row, which = np.unique(trial, return_index=True, return_inverse=True)
     last_row = np.append(first_row[1:], len(trial)) - 1
-    length = bin_index[last_row] + 1
+    length = bin_index[last_row] - bin_index[first_row] + 1
     start = np.concatenate([[0], np.cumsum(length[:-1] + grid.window_steps)])
-    time_bin = start[which] + bin_index
+    time_bin = start[which] + bin_index - bin_index[first_row][which]
     sparse = Events.from_counts(counts)
     return Session(
         session_id=path.stem,

@@ -99,6 +99,9 @@ def test_members_that_are_no_arrays_are_refused(path: Path) -> None:
 def test_open_session_goes_by_the_ending(path: Path, tmp_path: Path) -> None:
     np.savez(path, **_arrays())
     assert open_session(path).session_id == "mihi_x"
+    assert open_session(path, series="vel").behavior.series == "vel"
+    with pytest.raises(InputError, match="has no series 'hand_vel', expected vel"):
+        open_session(path, series="hand_vel")
     with pytest.raises(InputError, match="cannot be read as TimeGrid"):
         open_session(path, TimeGrid())
     (tmp_path / "folder.npz").mkdir()

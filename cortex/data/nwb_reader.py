@@ -1,4 +1,4 @@
-"""Reads an NWB recording in the schema of MC_Maze (DANDI 000128)."""
+"""Reads NWB recordings in the schema of the Neural Latents Benchmark, as MC_Maze (DANDI 000128)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +9,16 @@ import numpy.typing as npt
 from pynwb import NWBHDF5IO, NWBFile
 
 from cortex.data.nwb_behavior import read_behavior
-from cortex.data.nwb_times import read_seconds, to_bins
+from cortex.data.nwb_times import read_seconds, to_bins, within
 from cortex.errors import InputError
 from cortex.events import Events, IntArray
 from cortex.session import Session, Trials
 from cortex.time_grid import TimeGrid
 
 
-def read_nwb(path: Path, grid: TimeGrid, *, include_heldout: bool = False) -> Session:
+def read_nwb(
+    path: Path, grid: TimeGrid, *, include_heldout: bool = False, series: str | None = None
+) -> Session:
     """Puts a recording on a time grid.
 
     Spikes count where their unit was observed; units that the benchmark holds out are left out
@@ -29,17 +31,19 @@ def read_nwb(path: Path, grid: TimeGrid, *, include_heldout: bool = False) -> Se
         path: the file.
         grid: the time grid; bin 0 starts at 0 s, or at the first spike or sample before that.
         include_heldout: also read the units that the benchmark holds out.
+        series: which series of the behaviour module is decoded, such as "cursor_pos", whose
+            velocity is then derived; None for hand_vel, finger_vel or cursor_vel.
 
     Raises:
-        InputError: the file is missing, is not NWB, lacks a part, has behaviour but no velocity
-            that is known (hand_vel, finger_vel or cursor_vel), or has a time that is not a
-            number, or such a velocity inside a trial.
+        InputError: the file is missing, is not NWB, lacks a part, has behaviour without the
+            series, or has a time that is not a number, or such a velocity inside a trial while
+            units were observed.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         with NWBHDF5IO(str(path), "r", load_namespaces=True) as io:
-            return _session(io.read(), path, grid, include_heldout)
+            return _session(io.read(), path, grid, include_heldout, series)
     except InputError:
         raise
     except Exception as error:
@@ -48,21 +52,27 @@ def read_nwb(path: Path, grid: TimeGrid, *, include_heldout: bool = False) -> Se
         raise InputError(f"{path}: not a readable NWB file: {reason}") from error
 
 
-def _session(file: NWBFile, path: Path, grid: TimeGrid, include_heldout: bool) -> Session:
+def _session(
+    file: NWBFile, path: Path, grid: TimeGrid, include_heldout: bool, series: str | None
+) -> Session:
     if file.units is None or "spike_times" not in file.units.colnames:
         raise InputError(f"{path}: /units has no spike_times, expected spikes of sorted units")
     if file.trials is None:
         raise InputError(f"{path}: /intervals/trials is missing, expected a table of trials")
-    behavior = read_behavior(file, path, grid)
+    spans = _observed_spans(file.units)
+    known = len(spans) > 0 and all(len(each) for each in spans)
+    behavior = read_behavior(
+        file, path, grid, series=series, observed=np.concatenate(spans) if known else None
+    )
     start_bin, stop_bin = (
         to_bins(read_seconds(file.trials[name][:], f"/intervals/trials/{name}", path), grid)
         for name in ("start_time", "stop_time")
     )
-    unit_ids, spike_unit, spike_bin = _spikes(file, path, grid, include_heldout)
+    unit_ids, spike_unit, spike_bin = _spikes(file, path, grid, spans, include_heldout)
     origin = min(0, *(b.min() for b in (behavior.time_bin, start_bin, spike_bin) if len(b)))
     return Session(
         session_id=file.session_id or path.stem,
-        subject=file.subject.subject_id if file.subject else "unknown",
+        subject=(file.subject and file.subject.subject_id) or "unknown",
         unit_ids=unit_ids,
         grid=grid,
         events=_events(spike_unit, spike_bin - origin, len(unit_ids)),
@@ -98,8 +108,19 @@ def _split(trials: Any) -> tuple[str, ...]:
     return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in trials["split"][:])
 
 
+def _observed_spans(units: Any) -> list[npt.NDArray[np.float64]]:
+    """Spans (k, 2) in which each unit was observed; none stands for always."""
+    if "obs_intervals" not in units.colnames:
+        return [np.empty((0, 2))] * len(units)
+    return [each.reshape(-1, 2) for each in _ragged(units, "obs_intervals")]
+
+
 def _spikes(
-    file: NWBFile, path: Path, grid: TimeGrid, include_heldout: bool
+    file: NWBFile,
+    path: Path,
+    grid: TimeGrid,
+    spans: list[npt.NDArray[np.float64]],
+    include_heldout: bool,
 ) -> tuple[tuple[str, ...], IntArray, IntArray]:
     """Names of the units that are read, and the unit and bin of every spike."""
     units = file.units
@@ -110,12 +131,11 @@ def _spikes(
     )
     ids = np.asarray(units.id[:])
     spikes = _ragged(units, "spike_times")
-    intervals = _ragged(units, "obs_intervals") if "obs_intervals" in units.colnames else None
     names, spike_bins = [], []
     for row in np.flatnonzero(~heldout):
         times = read_seconds(spikes[row], f"/units/spike_times of unit {ids[row]}", path)
-        if intervals is not None and len(intervals[row]):
-            times = times[_observed(times, intervals[row].reshape(-1, 2))]
+        if len(spans[row]):
+            times = times[within(times, spans[row])]
         names.append(str(ids[row]))
         spike_bins.append(to_bins(times, grid))
     if not names:
@@ -128,15 +148,6 @@ def _ragged(units: Any, name: str) -> list[npt.NDArray[np.float64]]:
     """A column with one array a unit. Read whole: one read a unit is many times slower."""
     column = units[name]
     return np.split(np.asarray(column.target.data[:]), np.asarray(column.data[:])[:-1])
-
-
-def _observed(
-    times: npt.NDArray[np.float64], intervals: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Whether each moment lies in an interval, its ends included. Intervals may overlap."""
-    begun = np.searchsorted(np.sort(intervals[:, 0]), times, side="right")
-    ended = np.searchsorted(np.sort(intervals[:, 1]), times, side="left")
-    return begun > ended
 
 
 def _events(unit: IntArray, time_bin: IntArray, n_units: int) -> Events:

@@ -138,6 +138,16 @@ def test_conversion_is_honoured(file: Path) -> None:
     np.testing.assert_allclose(read_nwb(file, GRID).behavior.velocity, before / 2, rtol=1e-5)
 
 
+def test_an_offset_is_in_the_unit_that_the_file_states(file: Path) -> None:
+    before = read_nwb(file, GRID).behavior.velocity
+
+    def offset(f: h5py.File) -> None:
+        _velocity(f)["data"].attrs.update(conversion=1e-3, offset=0.5, unit="m/s")
+
+    _edit(offset)(file)
+    np.testing.assert_allclose(read_nwb(file, GRID).behavior.velocity, before + 500, rtol=1e-5)
+
+
 def test_a_rate_serves_where_there_are_no_timestamps(file: Path) -> None:
     def to_rate(f: h5py.File) -> None:
         series = _velocity(f)

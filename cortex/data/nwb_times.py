@@ -29,3 +29,12 @@ def read_seconds(values: Any, what: str, path: Path) -> npt.NDArray[np.float64]:
 def to_bins(seconds: npt.NDArray[np.float64], grid: TimeGrid) -> IntArray:
     """Bin of each moment. Whole microseconds first: 0.035 s is in bin 7 of 5 ms, not in bin 6."""
     return np.round(np.asarray(seconds, np.float64) * 1e6).astype(np.int64) // grid.bin_us
+
+
+def within(
+    seconds: npt.NDArray[np.float64], spans: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether each moment (n,) lies in a span (k, 2), ends included. Spans may overlap."""
+    begun = np.searchsorted(np.sort(spans[:, 0]), seconds, side="right")
+    ended = np.searchsorted(np.sort(spans[:, 1]), seconds, side="left")
+    return begun > ended

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pynwb import NWBHDF5IO, NWBFile
+import numpy as np
+from pynwb import NWBHDF5IO, H5DataIO, NWBFile
 from pynwb.behavior import SpatialSeries
 from pynwb.file import Subject
 
@@ -15,9 +16,11 @@ COLUMN_DESCRIPTIONS = {
     "target_on_time": "when the target appeared (s)",
     "go_cue_time": "when the monkey was told to reach (s)",
     "move_onset_time": "when the hand began to move (s)",
-    "rt": "reaction time (s)",
-    "delay": "from target to go cue (s)",
+    "rt": "reaction time (ms)",
+    "delay": "from target to go cue (ms)",
 }
+
+COMPRESSED = {"compression": "gzip", "shuffle": True}
 
 
 def write_nwb(recording: Recording, path: Path) -> None:
@@ -48,6 +51,7 @@ def _nwb_file(recording: Recording) -> NWBFile:
         # Recordings count seconds from their own start; a fixed date keeps files reproducible.
         session_start_time=datetime(2000, 1, 1, tzinfo=UTC),
         experiment_description=recording.description,
+        notes=recording.notes or None,
         keywords=["motor cortex", "reaching"],
     )
     file.subject = Subject(
@@ -69,16 +73,18 @@ def _add_behavior(file: NWBFile, recording: Recording) -> None:
     ]
     if recording.cursor_pos is not None:
         series.append(("cursor_pos", recording.cursor_pos, "mm"))
+    # The first series has the timestamps, the others link to its.
+    timestamps = H5DataIO(recording.sample_times, **COMPRESSED)
     for name, data, unit in series:
-        behavior.add(
-            SpatialSeries(
-                name=name,
-                data=data,
-                timestamps=recording.sample_times,
-                unit=unit,
-                reference_frame="centre of the screen, x to the right, y up",
-            )
+        added = SpatialSeries(
+            name=name,
+            data=H5DataIO(data, **COMPRESSED),
+            timestamps=timestamps,
+            unit=unit,
+            reference_frame="centre of the screen, x to the right, y up",
         )
+        behavior.add(added)
+        timestamps = added
 
 
 def _add_units(file: NWBFile, recording: Recording) -> None:
@@ -103,6 +109,9 @@ def _add_units(file: NWBFile, recording: Recording) -> None:
             electrode_group=group,
             heldout=out,
         )
+    # add_unit has made one list of all spikes; as an array it is written many times faster.
+    file.units.spike_times.transform(lambda spikes: np.asarray(spikes))
+    file.units.spike_times.set_data_io(H5DataIO, COMPRESSED)
 
 
 def _add_trials(file: NWBFile, recording: Recording) -> None:

@@ -30,6 +30,7 @@ class Recording:
         heldout: whether the benchmark holds each unit out of the input; left out, none.
         effector: what moves, "hand", "finger" or "cursor": the series are named after it.
         cursor_pos: (T, 2) mm, where the cursor was recorded beside the effector.
+        notes: more for programs to read, such as what a simulator was asked for.
     """
 
     session_id: str
@@ -48,11 +49,12 @@ class Recording:
     heldout: tuple[bool, ...] = ()
     effector: str = "hand"
     cursor_pos: npt.NDArray[np.float64] | None = None
+    notes: str = ""
 
     def without_answers(self) -> "Recording":
         """What the benchmark's test file would hold: held-in spikes within trials, no behaviour.
 
-        What happened in the trials goes as well; only their spans stay.
+        Of what happened in the trials only the onset of movement stays.
         """
         kept = [i for i, out in enumerate(self.heldout or (False,) * len(self.unit_ids)) if not out]
         return replace(
@@ -63,8 +65,14 @@ class Recording:
             sample_times=np.empty(0),
             hand_pos=np.empty((0, 2)),
             hand_vel=np.empty((0, 2)),
-            trial_columns={},
+            trial_columns={
+                name: column
+                for name, column in self.trial_columns.items()
+                if name == "move_onset_time"
+            },
             split=("test",) * len(self.trial_start),
             heldout=(),
             cursor_pos=None,
+            # A simulation's configuration is all of its answers.
+            notes="",
         )

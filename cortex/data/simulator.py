@@ -11,7 +11,8 @@ Many of the silent units are only slow: over both trials together 8 % do not fir
 recording the share of silent units is therefore on the high side.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -116,8 +117,9 @@ def simulate(config: SimulatorConfig) -> Recording:
         sample_times=np.concatenate(
             [(s + np.arange(n)) * MS for s, n in zip(start_ms, length_ms, strict=True)]
         ),
-        hand_pos=np.concatenate([r.position for r in reaches]),
-        hand_vel=np.concatenate([r.velocity for r in reaches]),
+        # In single precision, like the labels made from it: files compress to half.
+        hand_pos=_single(np.concatenate([r.position for r in reaches])),
+        hand_vel=_single(np.concatenate([r.velocity for r in reaches])),
         trial_start=start,
         trial_stop=stop,
         trial_columns={
@@ -125,12 +127,18 @@ def simulate(config: SimulatorConfig) -> Recording:
             "target_on_time": start + np.array([r.target_on_ms for r in reaches]) * MS,
             "go_cue_time": start + np.array([r.go_cue_ms for r in reaches]) * MS,
             "move_onset_time": start + np.array([r.move_onset_ms for r in reaches]) * MS,
-            "delay": np.array([r.go_cue_ms - r.target_on_ms for r in reaches]) * MS,
-            "rt": np.array([r.move_onset_ms - r.go_cue_ms for r in reaches]) * MS,
+            # In ms, as the benchmark has these two.
+            "delay": np.array([float(r.go_cue_ms - r.target_on_ms) for r in reaches]),
+            "rt": np.array([float(r.move_onset_ms - r.go_cue_ms) for r in reaches]),
         },
         split=_split(config),
         heldout=_heldout(config),
+        notes=json.dumps({"simulator": asdict(config)}),
     )
+
+
+def _single(values: FloatArray) -> FloatArray:
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _split(config: SimulatorConfig) -> tuple[str, ...]:

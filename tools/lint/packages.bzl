@@ -16,10 +16,12 @@ LINTED_PACKAGES = [
     "tools/lint",
     "tools/measured",
     "training",
+    "training/adaptation",
     "training/archive",
-    "training/baselines",
+    "training/comparison",
     "training/evaluation",
     "training/fitting",
     "training/oracle",
+    "training/rivals",
     "training/samples",
 ]

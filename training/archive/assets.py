@@ -1,5 +1,6 @@
 """The files of a dandiset, and which of them are wanted."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,8 +16,11 @@ from training.archive.dandisets import Dandiset
 
 SPLITS = ("all", "train", "test")
 
-# Small enough for a bar that moves, and for little to be lost with the connection.
-BLOCK_BYTES = 1 << 20
+# What is lost of a block when its connection is: little enough to move on over a bad line.
+BLOCK_BYTES = 1 << 16
+
+# What reading an answer raises that is JSON of another shape, or no JSON.
+_MISSHAPEN = (ValueError, TypeError, KeyError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +54,25 @@ def list_assets(client: DandiAPIClient, dandiset: Dandiset) -> list[Asset]:
         for each in remote.get_assets(order="path"):
             metadata = each.get_raw_metadata()
             path = PurePosixPath(each.path)
-            if path.is_absolute() or ".." in path.parts:
+            if path.is_absolute() or ".." in path.parts or not path.name:
                 raise InputError(f"{label}: {each.path!r} lies outside of it")
-            sha256 = metadata.get("digest", {}).get("dandi:sha2-256")
-            if sha256 is None:
+            sha256 = str((metadata.get("digest") or {}).get("dandi:sha2-256"))
+            if not re.fullmatch("[0-9a-f]{64}", sha256):
                 raise InputError(f"{label}: {each.path} has no SHA-256, expected one to verify by")
             fetch = each.get_download_file_iter(BLOCK_BYTES)
             assets.append(Asset(path=str(path), size=each.size, sha256=sha256, fetch=fetch))
+    except InputError:
+        raise
     except NotFoundError as error:
         raise InputError(f"{label} is not in archive {client.api_url}") from error
+    # Before RequestException: a body that is no JSON raises both.
+    except _MISSHAPEN as error:
+        raise InputError(
+            f"{label}: archive {client.api_url} answers with something else than a list of files"
+        ) from error
     except requests.RequestException as error:
         raise InputError(
             f"{label}: archive {client.api_url} fails to list it: {reason(error)}"
-        ) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{label}: archive {client.api_url} answers with something else than a list of files"
         ) from error
     return assets
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -56,6 +57,8 @@ def fetch_verified(asset: Asset, path: Path, retries: Retries, on_progress: OnPr
                 _append(asset, file, retries, on_progress)
                 found = _sha256(partial)
                 if found == asset.sha256:
+                    # The name promises the bytes, even after a power cut.
+                    os.fsync(file.fileno())
                     partial.replace(path)
                     return True
                 file.truncate(0)
@@ -79,8 +82,9 @@ def _append(asset: Asset, file: BinaryIO, retries: Retries, on_progress: OnProgr
         before, failure = have, "the connection ended early"
         try:
             for block in asset.fetch(have):
-                # Unbuffered order matters: only what is written counts as here.
                 file.write(block)
+                # A process that is killed here leaves what it has reported.
+                file.flush()
                 have += len(block)
                 on_progress(asset.path, have, asset.size)
         except requests.RequestException as error:
@@ -88,7 +92,6 @@ def _append(asset: Asset, file: BinaryIO, retries: Retries, on_progress: OnProgr
             status = error.response.status_code if error.response is not None else 0
             if 400 <= status < 500 and status != 429:
                 raise InputError(f"{asset.path}: the archive refuses it: {failure}") from error
-        file.flush()
         if have >= asset.size:
             break
         fruitless = 0 if have > before else fruitless + 1

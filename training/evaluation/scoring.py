@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cortex.checkpoint import Checkpoint
-from cortex.errors import InputError
 from cortex.session import FloatArray, Session
-from training.baselines.wiener import WienerConfig, WienerFilter
-from training.evaluation.metrics import velocity_r2
+from training.evaluation.metrics import require_points, velocity_r2
 from training.evaluation.offline_decoding import decode_trials
+from training.rivals.wiener import WienerConfig, WienerFilter
 from training.samples.targets import trial_targets
 
 
@@ -44,11 +43,7 @@ def score(
             labels.
     """
     true = np.concatenate(true_velocity(session, test))
-    if len(true) < 2:
-        raise InputError(
-            f"session {session.session_id!r}: the {len(test)} held-out trials hold {len(true)} "
-            "velocity labels, expected at least 2"
-        )
+    require_points(session.session_id, len(test), len(true))
     wiener = WienerFilter(WienerConfig()).fit(session, train)
     return Scores(
         r2=velocity_r2(true, np.concatenate(decode_trials(checkpoint, session, test))),

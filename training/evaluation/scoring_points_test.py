@@ -10,8 +10,8 @@ import pytest
 from cortex.data.open_session import open_session
 from cortex.errors import InputError
 from cortex.events import Events
-from training.baselines.wiener import WienerConfig, WienerFilter
 from training.evaluation.metrics import velocity_r2
+from training.rivals.wiener import WienerConfig, WienerFilter
 from training.samples.session_for_tests import make_session
 from training.samples.splits import split_trials
 from training.samples.targets import trial_targets

@@ -13,6 +13,7 @@ from training.fitting.fit_config import FitConfig
 from training.fitting.processes import Processes
 from training.fitting.run_folder import RunFolder
 from training.fitting.trainer import Trainer
+from training.fitting.turns import Work, finished
 from training.samples.trial_tensors import TrialTensors
 
 # Losses are read from the device this often: reading one waits for it.
@@ -44,9 +45,33 @@ def fit(
     processes: Processes | None = None,
     validate: Validate | None = None,
     run: RunFolder | None = None,
-    on_report: OnReport = lambda step, values: None,
+    on_report: OnReport | None = None,
 ) -> Fitted:
-    """Trains in place.
+    """Trains in place, as `fitting` does, without a pause."""
+    return finished(
+        fitting(
+            model,
+            trials,
+            config,
+            processes=processes,
+            validate=validate,
+            run=run,
+            on_report=on_report,
+        )
+    )
+
+
+def fitting(
+    model: DecoderModule,
+    trials: TrialTensors,
+    config: FitConfig,
+    *,
+    processes: Processes | None = None,
+    validate: Validate | None = None,
+    run: RunFolder | None = None,
+    on_report: OnReport | None = None,
+) -> Work[Fitted]:
+    """Trains in place, and pauses after every step for other fits to take theirs.
 
     Args:
         model: the model, on the trials' device.
@@ -56,7 +81,8 @@ def fit(
         validate: scores the averaged weights now and then; training stops once they no longer
             improve, and the best are kept. None trains for the whole schedule.
         run: where the state of the run is saved, and taken up again if it is there.
-        on_report: called with the step and its figures (loss, learning_rate, validation_r2).
+        on_report: called with the step and its figures (loss, learning_rate, validation_r2). None
+            reads no loss, so that nothing waits for the device before the end.
     """
     trainer = Trainer(model, trials, config, processes)
     best = BestAverage(trainer, validate)
@@ -67,16 +93,23 @@ def fit(
     losses = []
     while trainer.done < config.steps and not best.stale:
         losses.append(steps.step())
-        done = trainer.done
-        if done % REPORT_EVERY == 0 or done == config.steps or (run and run.due(done)):
+        done, last = trainer.done, trainer.done == config.steps
+        saves = run is not None and run.due(done)
+        reports = on_report is not None and (done % REPORT_EVERY == 0 or last or saves)
+        if reports or saves or last or best.due():
             steps.join()
+        if on_report and reports:
             loss = trainer.whole_loss(torch.stack(losses).mean())
             on_report(done, {"loss": loss, "learning_rate": trainer.rate})
+        if reports or not on_report:
             losses.clear()
         if best.due():
-            on_report(done, {"validation_r2": best.look()})
-        if run and run.due(done):
+            score = best.look()
+            if on_report:
+                on_report(done, {"validation_r2": score})
+        if run and saves:
             run.save(trainer, best)
+        yield
     trainer.average.weights.update(best.weights)
     with trainer.average.applied():
         return Fitted(weights=trainer.weights(), steps=best.best_step, validation_r2=best.scores)

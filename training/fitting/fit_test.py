@@ -58,11 +58,13 @@ def test_a_seed_fixes_the_weights(tmp_path: Path) -> None:
     assert digest("a", 0) == digest("b", 0) != digest("c", 1)
 
 
-def test_a_resumed_run_repeats_the_unbroken_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_repeats_the_unbroken_one(tmp_path: Path, precision: str) -> None:
     class Killed(Exception):
         pass
 
-    config = replace(_config(steps=20, validate_every=5), dropout=0.3, validation_share=0.25)
+    fit_config = _config(steps=20, validate_every=5, precision=precision)
+    config = replace(fit_config, dropout=0.3, validation_share=0.25)
 
     def run(folder: Path, kill_at: int | None = None) -> tuple[dict[str, float], str]:
         seen: dict[str, float] = {}

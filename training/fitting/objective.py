@@ -1,4 +1,4 @@
-"""The training loss: velocity, and the counts that were hidden."""
+"""The training loss: velocity, the kind of movement, and the counts that were hidden."""
 
 from dataclasses import dataclass
 
@@ -55,11 +55,15 @@ class Objective(nn.Module):
             return self._velocity_loss(model(batch.events, phases), batch, share)
         step_BS = step_numbers(hidden.batch)
         latents = model.encode(hidden.batch)
-        decoded = model.read_velocity(latents, step_BS, phases)
-        logits = model.count_logits(latents, step_BS, hidden.unit_BSQ)
-        return config.velocity_weight * self._velocity_loss(
-            decoded, batch, share
-        ) + config.masked_weight * _count_loss(logits, hidden, batch, share)
+        outputs = model.read_outputs(latents, step_BS, phases)
+        counts = model.count_logits(latents, step_BS, hidden.unit_BSQ)
+        loss = config.velocity_weight * self._velocity_loss(
+            model.velocity_of(outputs), batch, share
+        ) + config.masked_weight * _count_loss(counts, hidden, batch, share)
+        if model.config.movements > 1:
+            logits = model.movement_logits(outputs)
+            loss = loss + config.movement_weight * _movement_loss(logits, batch, share)
+        return loss
 
     def decode(self, events: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """The model's velocities: its forward, where the model is sharded as well."""
@@ -78,3 +82,11 @@ def _count_loss(logits: Tensor, hidden: HiddenCounts, batch: TrialBatch, share: 
     loss = F.cross_entropy(logits.float().flatten(0, -2), bucket.flatten(), reduction="none")
     per_step = loss.view_as(bucket).mean(-1)
     return (per_step * batch.inside_BS).sum() / share.steps
+
+
+def _movement_loss(logits_BSPN: Tensor, batch: TrialBatch, share: Share) -> Tensor:
+    kind = batch.movement_B[:, None, None].expand(logits_BSPN.shape[:-1])
+    loss = F.cross_entropy(
+        logits_BSPN.float().flatten(0, -2), kind.flatten(), ignore_index=-1, reduction="none"
+    )
+    return (loss.view_as(kind) * batch.labelled_BSP).sum() / share.labels

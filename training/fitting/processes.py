@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
+from cortex.errors import InputError
 from training.fitting.objective import Objective
 
 
@@ -35,10 +36,13 @@ class Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, or stands alone.
+    """Joins the processes that torchrun or `launch` started, or stands alone.
 
     Args:
         device: "cpu" (gloo between processes) or "cuda" (NCCL, one GPU a process).
+
+    Raises:
+        InputError: the device, or one for every process of this machine, is not there.
     """
     rank, count, local = (
         int(os.environ.get(name, default))
@@ -46,6 +50,11 @@ def joined(device: str) -> Iterator[Processes]:
     )
     where = torch.device("cuda", local) if device == "cuda" else torch.device(device)
     if where.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f"device '{where}' is not there, expected a GPU for each process of this machine, "
+                f"which has {torch.cuda.device_count()}"
+            )
         torch.cuda.set_device(where)
     backend = "nccl" if where.type == "cuda" else "gloo"
     if "WORLD_SIZE" in os.environ:
@@ -60,21 +69,17 @@ def joined(device: str) -> Iterator[Processes]:
 def shard(objective: Objective, processes: Processes, precision: str) -> bool:
     """Spreads parameters, gradients and optimiser state over the processes (FSDP2).
 
-    A single process shards too where it computes in bfloat16, since that is where the float32
-    copies are kept.
-
     Returns:
-        Whether the objective was sharded.
+        Whether there is more than one to spread them over.
     """
-    if processes.count == 1 and precision == "fp32":
+    if processes.count == 1:
         return False
-    if not dist.is_initialized():
-        backend = "nccl" if processes.device.type == "cuda" else "gloo"
-        store = dist.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group(backend, store=store, rank=0, world_size=1)
     mesh = init_device_mesh(processes.device.type, (processes.count,))
     policy = (
-        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # Inputs stay as they are: labels and the loss's denominators are no activations.
+        MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         if precision == "bf16"
         else MixedPrecisionPolicy()
     )

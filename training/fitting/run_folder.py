@@ -9,6 +9,9 @@ A checkpoint counts only once its metadata is there, which is written last. The 
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,10 @@ class RunFolder:
                 )
             if processes.first:
                 folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+                # In one piece: the other processes read it meanwhile.
+                part = folder / "run.json.part"
+                part.write_text(text)
+                part.replace(path)
         except OSError as error:
             raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
 
@@ -77,7 +83,8 @@ class RunFolder:
             target.mkdir()
             (target / "validation.json").write_text(json.dumps(best.scores))
         self._together()
-        state_dict_saver.save(_state(trainer, best), checkpoint_id=target)
+        with _quiet():
+            state_dict_saver.save(_state(trainer, best), checkpoint_id=target)
         if self._processes.first:
             for old in sorted(self.folder.glob("step_*"))[:-KEPT]:
                 shutil.rmtree(old)
@@ -94,7 +101,8 @@ class RunFolder:
             return
         state = _state(trainer, best)
         try:
-            state_dict_loader.load(state, checkpoint_id=newest)
+            with _quiet():
+                state_dict_loader.load(state, checkpoint_id=newest)
             scores = json.loads((newest / "validation.json").read_text())
         except (Exception, CheckpointException) as error:
             # torch raises many kinds on a damaged file, of which one is no Exception.
@@ -114,6 +122,14 @@ class RunFolder:
     def _together(self) -> None:
         if self._processes.count > 1:
             dist.barrier()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that one process saves or loads alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _state(trainer: Trainer, best: BestAverage) -> dict[str, Any]:

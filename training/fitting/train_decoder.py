@@ -13,12 +13,14 @@ from cortex.model_config import ModelConfig
 from cortex.session import Session
 from cortex.vocabulary import unit_names
 from training.evaluation.sample_decoding import r2_on
-from training.fitting.fit import OnReport, fit
+from training.fitting.fit import OnReport, fitting
 from training.fitting.initialise import initialise
 from training.fitting.processes import Processes
-from training.fitting.provenance import session_digest, versions
+from training.fitting.provenance import device_name, session_digest, versions
 from training.fitting.run_folder import RunFolder
 from training.fitting.train_config import TrainConfig
+from training.fitting.turns import Work, finished
+from training.samples.movement_kinds import with_kinds
 from training.samples.splits import split_trials
 from training.samples.trial_samples import TrialSample, trial_samples
 from training.samples.trial_tensors import TrialTensors
@@ -41,9 +43,35 @@ def train_decoder(
     run_folder: Path | None = None,
     save_every: int = 200,
     card: dict[str, object] | None = None,
-    on_report: OnReport = lambda step, values: None,
+    on_report: OnReport | None = None,
 ) -> Checkpoint:
-    """Trains one decoder on some trials of one or many sessions.
+    """Trains one decoder as `decoder_training` does, without a pause."""
+    return finished(
+        decoder_training(
+            sessions,
+            config,
+            processes=processes,
+            init_from=init_from,
+            run_folder=run_folder,
+            save_every=save_every,
+            card=card,
+            on_report=on_report,
+        )
+    )
+
+
+def decoder_training(
+    sessions: Sequence[TrainingSession],
+    config: TrainConfig,
+    *,
+    processes: Processes | None = None,
+    init_from: Checkpoint | None = None,
+    run_folder: Path | None = None,
+    save_every: int = 200,
+    card: dict[str, object] | None = None,
+    on_report: OnReport | None = None,
+) -> Work[Checkpoint]:
+    """Trains one decoder on some trials of one or many sessions, with a pause after every step.
 
     Args:
         sessions: what may be learnt from, all on grids with the same bins a step and velocities in
@@ -79,6 +107,8 @@ def train_decoder(
     model = Model(model_config)
     known = initialise(model, vocabulary, init_from) if init_from else 0
     learn, look = _samples(sessions, config)
+    if model_config.movements > 1:
+        learn = with_kinds(learn, model_config.movements, seed=config.fit.seed)
     identity = {
         "sessions": [
             {
@@ -93,7 +123,7 @@ def train_decoder(
         "init_from": {"digest": init_from.digest, "known_units": known} if init_from else None,
         "versions": versions(),
     }
-    fitted = fit(
+    fitted = yield from fitting(
         model.to(processes.device),
         _tensors(learn, config, model_config, processes),
         config.fit,
@@ -114,6 +144,8 @@ def train_decoder(
         velocity_unit=first.behavior.unit,
         card={
             **identity,
+            "processes": processes.count,
+            "device": device_name(processes.device),
             "steps": fitted.steps,
             "validation_r2": fitted.validation_r2,
             **(card or {}),

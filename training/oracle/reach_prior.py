@@ -1,11 +1,12 @@
-"""The distribution that simulated reaches come from, as a uniform density on a unit cube.
+"""The distribution that simulated reaches come from, as a standard normal one.
 
 A reach of `cortex.data.reaches.random_reach` is a function of ten uniform numbers, whole
-milliseconds being the floor of a uniform one. A point of the cube is therefore a reach, and prior
-odds between two points are always even. The rest after the reach moves nothing and is left out.
+milliseconds being the floor of a uniform one. A uniform number is the normal distribution function
+of a normal one, and an angle is that of two normal ones. So a reach is a function of a point whose
+coordinates are independent standard normals, without edges or an angle that wraps. The rest after
+the reach moves nothing and is left out.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cortex.data.reaches import MS
 
-# Lower and upper end of each coordinate, in the order of `reaches_at`.
+# Lower and upper end of each uniform number, in the order of `reaches_at`.
 RANGES = (
     (200.0, 500.0),  # target_on, ms
     (300.0, 800.0),  # delay, ms
@@ -21,15 +22,12 @@ RANGES = (
     (300.0, 480.0),  # first stroke, ms
     (300.0, 480.0),  # second stroke, ms
     (0.35, 0.6),  # overlap, a share of the first stroke
-    (0.0, 2 * math.pi),  # direction, radians
     (90.0, 150.0),  # distance, mm
     (0.3, 0.7),  # via point along the way to the target
     (-0.6, 0.6),  # via point to the side of it
 )
-DIMENSIONS = len(RANGES)
-DIRECTION = 6
-LONGEST_MS = 480 + int(480 * 0.65)
-"""No reach moves for longer."""
+DIMENSIONS = len(RANGES) + 2
+"""The uniform numbers, then the two normal ones that point towards the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +63,16 @@ class Reaches:
         )
 
 
-def reaches_at(cube: Tensor) -> Reaches:
-    """The reaches at points (N, DIMENSIONS) of the unit cube."""
-    low, high = torch.tensor(RANGES, dtype=cube.dtype, device=cube.device).T
-    # A point on the cube's upper face would be a millisecond outside the range.
-    values = low + cube.clamp(max=1 - 1e-6) * (high - low)
+def reaches_at(points: Tensor) -> Reaches:
+    """The reaches at points (N, DIMENSIONS), standard normal under the prior."""
+    low, high = torch.tensor(RANGES, dtype=points.dtype, device=points.device).T
+    # Rounded to 1, a uniform number would be a millisecond outside its range.
+    uniform = torch.special.ndtr(points[:, : len(RANGES)]).clamp(max=1 - 1e-6)
+    values = low + uniform * (high - low)
     target_on, delay, reaction, first, second = values[:, :5].floor().T
-    overlap, direction, distance, along, side = values[:, 5:].T
+    overlap, distance, along, side = values[:, 5:].T
     onset = target_on + delay + reaction
-    heading = torch.stack([direction.cos(), direction.sin()])
+    heading = torch.nn.functional.normalize(points[:, len(RANGES) :]).T
     target = distance * heading
     via = along * target + side * torch.stack([-target[1], target[0]])
     return Reaches(

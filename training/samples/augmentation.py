@@ -19,11 +19,14 @@ class AugmentationConfig:
             does, so pieces much shorter than trials teach the model when trials begin, wrongly.
         event_dropout: probability of losing each event.
         unit_dropout: each time, a share of the units drawn from [0, unit_dropout) falls silent.
+        unit_mixing: each time, a share of the units drawn from [0, unit_mixing) fires as in another
+            trial of the same kind of movement, where kinds are known.
     """
 
     crop_steps: int = 192
     event_dropout: float = 0.3
     unit_dropout: float = 0.5
+    unit_mixing: float = 0.0
 
 
 def augment(

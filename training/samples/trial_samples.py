@@ -19,12 +19,14 @@ class TrialSample:
         velocity: (steps, bins_per_step, 2) labels; 0 where there is none.
         labelled: (steps, bins_per_step) True where there is a label.
         units: first unit of the session in the vocabulary, and one past its last.
+        movement: kind of movement, from movement_kinds; -1 where it is not known.
     """
 
     events: Events
     velocity: FloatArray
     labelled: npt.NDArray[np.bool_]
     units: tuple[int, int]
+    movement: int = -1
 
     @property
     def n_steps(self) -> int:

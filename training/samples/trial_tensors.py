@@ -25,6 +25,7 @@ class TrialBatch:
         labelled_BSP: True where there is a label.
         inside_BS: True in steps that belong to the trial, not to padding.
         units_B2: first unit of each trial's session in the vocabulary, and one past its last.
+        movement_B: kind of each trial's movement; -1 where it is not known.
     """
 
     events: EventBatch
@@ -32,6 +33,7 @@ class TrialBatch:
     labelled_BSP: Tensor
     inside_BS: Tensor
     units_B2: Tensor
+    movement_B: Tensor
 
     def rows(self, which: slice) -> "TrialBatch":
         """Some of the trials."""
@@ -83,6 +85,7 @@ class TrialTensors:
         self._labelled_NSP = torch.from_numpy(labelled).to(device)
         self._length_N = torch.tensor([sample.n_steps for sample in samples], device=device)
         self._units_N2 = torch.tensor([sample.units for sample in samples], device=device)
+        self._movement_N = torch.tensor([sample.movement for sample in samples], device=device)
 
     def __len__(self) -> int:
         """Trials in all."""
@@ -119,7 +122,19 @@ class TrialTensors:
             labelled_BSP=self._labelled_NSP[row] & inside[:, :, None],
             inside_BS=inside,
             units_B2=self._units_N2[index_B],
+            movement_B=self._movement_N[index_B],
         )
+
+    def random_mates(self, index_B: Tensor, uniform_B: Tensor) -> Tensor:
+        """Trials (B,) of the same session and kind of movement, from numbers uniform in [0, 1).
+
+        A trial of unknown kind is its own mate.
+        """
+        kind_N, unit_N = self._movement_N, self._units_N2[:, 0]
+        same_BN = (kind_N[index_B, None] == kind_N) & (unit_N[index_B, None] == unit_N)
+        nth_B = (uniform_B * same_BN.sum(1)).long()
+        mate_B = (same_BN.cumsum(1) > nth_B[:, None]).int().argmax(1)
+        return torch.where(kind_N[index_B] >= 0, mate_B, index_B)
 
     def random_starts(self, index_B: Tensor, uniform_B: Tensor) -> Tensor:
         """First steps (B,) of random pieces, from numbers uniform in [0, 1)."""

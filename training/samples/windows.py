@@ -10,6 +10,7 @@ and so nearly all their spikes. A split must therefore be made by trial, before 
 never over windows: `trials` takes one side of such a split.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -185,7 +186,9 @@ def whole_bins(session: Session, name: str, seconds: float, *, least: int | None
         InputError: the time is not a whole number of bins, or is too short.
     """
     exact = seconds / session.grid.bin_s
-    if not abs(exact - round(exact)) < 1e-6 or (least is not None and round(exact) < least):
+    # Neither infinity nor NaN can be rounded.
+    whole = math.isfinite(exact) and abs(exact - round(exact)) < 1e-6
+    if not whole or (least is not None and round(exact) < least):
         lowest = "" if least is None else f", at least {least}"
         raise InputError(
             f"session {session.session_id!r}: {name} is {seconds} s, expected a whole number of "
@@ -200,11 +203,11 @@ def _chosen(session: Session, trials: Sequence[int] | None) -> IntArray:
 
 def _trial_of(session: Session, bins: IntArray) -> IntArray:
     """The trial that each bin lies in, or -1. Where trials overlap, the one that began last."""
-    order = np.argsort(session.trials.start_bin, kind="stable")
-    before = np.searchsorted(session.trials.start_bin[order], bins, side="right") - 1
-    trial = order[before]
-    inside = (before >= 0) & (bins < session.trials.stop_bin[trial])
-    return np.where(inside, trial, -1).astype(np.int64)
+    trials = session.trials
+    owner = np.full(max(int(trials.stop_bin.max()), int(bins.max(initial=0)) + 1), -1)
+    for trial in np.argsort(trials.start_bin, kind="stable").tolist():
+        owner[trials.start_bin[trial] : trials.stop_bin[trial]] = trial
+    return owner[bins].astype(np.int64)
 
 
 def _labelled(

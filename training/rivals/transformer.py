@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
 from cortex.time_grid import TimeGrid
-from training.baselines.step_counts import root_counts
+from training.rivals.step_counts import root_counts
 
 
 @dataclass(frozen=True, kw_only=True)
