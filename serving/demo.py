@@ -31,7 +31,7 @@ from training.fitting.processes import Processes
 from training.fitting.train_decoder import TrainingSession, train_decoder
 from training.progress import progress_bar
 from training.rivals.wiener import WienerConfig, WienerFilter
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 SESSION = flags.DEFINE_string("session", None, "recording, .nwb or .npz; default: a simulated one")
 OUTPUT = flags.DEFINE_string("output", "cortex-demo", "directory for all that the demo writes")
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     session = _session(output)
-    train, test = split_trials(len(session.trials), flags.FLAGS.split_seed)
+    train, test = split_session(session, flags.FLAGS.split_seed)
     print(
         f"[2/4] training on {len(train)} of {len(session.trials)} trials, "
         f"{len(session.unit_ids)} units",

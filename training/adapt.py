@@ -25,7 +25,7 @@ from training.evaluation.scoring import score
 from training.fitting.train_config import TrainConfig
 from training.fitting.train_decoder import TrainingSession
 from training.progress import progress_bar
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 OUTPUT = flags.DEFINE_string("output", None, "checkpoint directory to write", required=True)
 TRIALS = flags.DEFINE_integer(
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     source = open_source(*adapt_flags.source_paths())
     session = open_on_grid(Path(flags.FLAGS.session), source.checkpoint)
     session.require_behavior()
-    train, test = split_trials(len(session.trials), SPLIT_SEED.value)
+    train, test = split_session(session, SPLIT_SEED.value)
     require_unseen(source, session, test)
     trials = first_trials(session, train, TRIALS.value)
     config = adapt_flags.config(session, len(trials))

@@ -45,6 +45,7 @@ SEED = flags.DEFINE_integer("seed", Entry.seed, "of the configurations and of ev
 MAX_STEPS = flags.DEFINE_integer("max_steps", None, "most optimiser steps of a fit, to try out", 1)
 CORTEX_SIZE = flags.DEFINE_string("cortex_size", Entry.cortex_size, "nano, XS, S or M")
 INIT_FROM = flags.DEFINE_string("init_from", None, "checkpoint directory that Cortex starts from")
+PRECISION = flags.DEFINE_enum("precision", "fp32", ["fp32", "bf16"], "of Cortex's training")
 JOINT = flags.DEFINE_bool("joint", False, "one Cortex for all sessions")
 DEVICE = flags.DEFINE_string("device", "cpu", "where to train: cpu or cuda")
 AT_ONCE = flags.DEFINE_integer("at_once", 1, "fits that share the device in turns", 1)
@@ -98,6 +99,7 @@ def _entry() -> Entry:
         joint=JOINT.value,
         cortex_size=CORTEX_SIZE.value,
         init_from=Path(INIT_FROM.value) if INIT_FROM.value else None,
+        precision=PRECISION.value,
         max_steps=MAX_STEPS.value,
     )
 

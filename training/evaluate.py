@@ -20,6 +20,7 @@ from training.fitting.provenance import session_digest
 from training.oracle.ceiling import read_ceiling
 
 SESSION = flags.DEFINE_string("session", None, "recording: .nwb or binned .npz", required=True)
+SERIES = flags.DEFINE_string("series", None, "the recorded series, where training had --series")
 MODEL = flags.DEFINE_string("model", None, "checkpoint directory", required=True)
 OUTPUT = flags.DEFINE_string(
     "output", None, "folder for evaluation.json, evaluation.md, decoded.png and paths.png"
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> None:
     """Scores on the split that the model card names, so that no training trial is scored."""
     cli.no_arguments(argv)
     checkpoint = load_checkpoint(Path(MODEL.value))
-    session = open_session(Path(SESSION.value), checkpoint.model.config.grid)
+    grid = checkpoint.model.config.grid
+    session = open_session(Path(SESSION.value), grid, series=SERIES.value)
     ceiling = (
         read_ceiling(Path(ORACLE.value), digest=session_digest(session)) if ORACLE.value else None
     )

@@ -22,7 +22,7 @@ from training.oracle.ceiling_file import CeilingFile
 from training.oracle.estimate import estimate_all
 from training.oracle.reach_posterior import PosteriorConfig
 from training.oracle.simulated_session import SimulatedSession
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 SESSION = flags.DEFINE_string("session", None, "NWB file of training:simulate", required=True)
 OUTPUT = flags.DEFINE_string("output", "oracle.json", "JSON file; one begun before goes on")
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     config = PosteriorConfig(particles=PARTICLES.value)
     path, output = Path(SESSION.value), Path(OUTPUT.value)
     session = open_session(path)
-    _, held_out = split_trials(len(session.trials), SPLIT_SEED.value)
+    _, held_out = split_session(session, SPLIT_SEED.value)
     settings = {"split_seed": SPLIT_SEED.value, "seed": SEED.value, "particles": config.particles}
     file = CeilingFile(
         output,

@@ -29,7 +29,7 @@ from training.fitting.processes import joined
 from training.fitting.run_log import RunLog
 from training.fitting.train_decoder import TrainingSession, train_decoder
 from training.progress import progress_bar
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 SESSION = flags.DEFINE_multi_string(
     "session", None, "recording: .nwb or binned .npz; repeat it for more", required=True
@@ -62,7 +62,7 @@ def _train(argv: list[str]) -> None:
     sessions = [train_flags.session(Path(path)) for path in SESSION.value]
     config = train_flags.train_config(sessions[0])
     split_seed = flags.FLAGS.split_seed
-    splits = [split_trials(len(s.trials), split_seed) for s in sessions]
+    splits = [split_session(s, split_seed) for s in sessions]
     init_from = load_checkpoint(Path(INIT_FROM.value)) if INIT_FROM.value else None
     run_folder = Path(RUN_FOLDER.value) if RUN_FOLDER.value else None
     with (

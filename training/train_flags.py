@@ -40,6 +40,7 @@ def define() -> None:
     flags.DEFINE_enum("weighting", None, ["sigmoid", "softmax"], "cross-attention weights")
     flags.DEFINE_integer("seed", 0, "seed of the model and the training")
     flags.DEFINE_integer("split_seed", 0, "seed of the split by trial")
+    flags.DEFINE_string("series", None, "recorded series to decode, such as cursor_pos")
     flags.DEFINE_float("bin_ms", None, "bin width of an NWB session, ms", lower_bound=0.001)
     flags.DEFINE_integer("bins_per_step", None, "bins a decoding step", lower_bound=1)
     flags.DEFINE_integer("window_steps", None, "steps of self-attention", lower_bound=1)
@@ -59,14 +60,15 @@ def session(path: Path) -> Session:
         "window_steps": values.window_steps,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    return open_session(path, TimeGrid(**given) if given else None)
+    return open_session(path, TimeGrid(**given) if given else None, series=values.series)
 
 
 def train_config(recording: Session) -> TrainConfig:
     """The recording's recipe with the flags that were given in place."""
-    base = recipe(recording)
+    base = recipe(recording, flags.FLAGS.size or TrainConfig.size)
     augmentation = dataclasses.replace(
-        base.fit.augmentation, **_given("event_dropout", "unit_dropout", "unit_mixing", "crop_steps")
+        base.fit.augmentation,
+        **_given("event_dropout", "unit_dropout", "unit_mixing", "crop_steps"),
     )
     fit = dataclasses.replace(
         base.fit,
@@ -77,7 +79,7 @@ def train_config(recording: Session) -> TrainConfig:
         ),
     )
     shape = {**base.shape, **_given("weighting", "movements")}
-    given = _given("size", "dropout", "validation_share")
+    given = _given("dropout", "validation_share")
     return dataclasses.replace(base, fit=fit, shape=shape, **given)
 
 

@@ -14,7 +14,7 @@ from training.adaptation.unit_matching import KnownUnits, matched_embeddings
 from training.fitting.fit import OnReport, fitting
 from training.fitting.initialise import UNIT_EMBEDDING, initialise
 from training.fitting.provenance import device_name, session_digest, versions
-from training.fitting.train_decoder import TrainingSession
+from training.fitting.train_decoder import TrainingSession, known_kinds
 from training.fitting.turns import Work, finished
 from training.samples.trial_samples import trial_samples
 from training.samples.trial_tensors import TrialTensors
@@ -84,8 +84,10 @@ def decoder_adaptation(
     if alike:
         _start_alike(model, source, session, matched_embeddings(alike, session, trials))
     augmentation = (config.whole or config.units).augmentation
+    samples = trial_samples(session, trials)
+    kinds = known_kinds(source)
     tensors = TrialTensors(
-        trial_samples(session, trials),
+        kinds.labelled(samples) if kinds else samples,
         bins_per_step=session.grid.bins_per_step,
         crop_steps=augmentation.crop_steps,
         device=device,
@@ -126,6 +128,7 @@ def decoder_adaptation(
             "versions": versions(),
             "device": device_name(torch.device(device)),
             "steps": done,
+            "movement_traces": kinds.traces.tolist() if kinds else None,
             **(card or {}),
         },
     )

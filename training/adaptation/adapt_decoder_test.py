@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cortex.checkpoint import Checkpoint
 from cortex.errors import InputError
 from cortex.time_grid import TimeGrid
 from cortex.vocabulary import unit_names
@@ -37,6 +38,10 @@ def _config(units: int = 2, whole: int | None = 2, **stage: object) -> Adaptatio
     )
 
 
+def _r2(checkpoint: Checkpoint) -> float:
+    return score(checkpoint, planted().new, NEW_TRIALS, HELD_OUT).r2
+
+
 def _few() -> TrainingSession:
     return TrainingSession(session=planted().new, trials=FEW)
 
@@ -60,21 +65,20 @@ def test_the_second_stage_moves_the_rest() -> None:
 
 
 def test_few_trials_go_further_than_from_scratch() -> None:
-    new, source = planted().new, planted().source
-    target = TrainingSession(session=new, trials=NEW_TRIALS[:8])
-    config = _config(units=60, whole=None)
-    alike = known_units(source, [planted().first])
+    target = TrainingSession(session=planted().new, trials=NEW_TRIALS)
+    config = _config(units=40, whole=None)
+    adapted = adapt_decoder(planted().source, target, config)
     fit = FitConfig(steps=config.steps, batch_trials=4)
-    r2 = {
-        name: score(checkpoint, new, target.trials, HELD_OUT).r2
-        for name, checkpoint in (
-            ("adapted", adapt_decoder(source, target, config, alike=alike)),
-            ("unlike", adapt_decoder(source, target, replace(config, units=fit))),
-            ("scratch", train_decoder([target], TrainConfig(dropout=0.0, fit=fit))),
-        )
-    }
-    print(r2)
-    assert r2["adapted"] > max(r2["scratch"] + 0.2, 0.5)
+    scratch = train_decoder([target], TrainConfig(dropout=0.0, fit=fit))
+    assert _r2(adapted) > max(_r2(scratch) + 0.3, 0.45)
+
+
+def test_units_that_start_alike_decode_at_once() -> None:
+    target = TrainingSession(session=planted().new, trials=NEW_TRIALS)
+    still = _config(units=1, whole=None, learning_rate=0.0)
+    alike = known_units(planted().source, [planted().first])
+    assert _r2(adapt_decoder(planted().source, target, still, alike=alike)) > 0.4
+    assert _r2(adapt_decoder(planted().source, target, still)) < 0.1
 
 
 def test_the_scale_leans_on_the_source_when_trials_are_few() -> None:
@@ -122,8 +126,7 @@ def test_the_sources_units_can_be_kept() -> None:
     assert torch.equal(
         embedding[len(adapted.unit_ids) :], source.model.state_dict()[UNIT_EMBEDDING]
     )
-    alone, beside = (score(c, planted().new, FEW, HELD_OUT).r2 for c in (adapted, both))
-    assert alone == pytest.approx(beside, abs=1e-5)
+    assert _r2(adapted) == pytest.approx(_r2(both), abs=1e-5)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
@@ -136,9 +139,9 @@ def test_what_does_not_go_together_is_refused() -> None:
         adapt_decoder(source, TrainingSession(session=coarse, trials=FEW), _config())
 
 
-@pytest.mark.parametrize("k", [0, -1, 21])
+@pytest.mark.parametrize("k", [0, -1, 11])
 def test_a_k_that_is_not_there_is_refused(k: int) -> None:
-    with pytest.raises(InputError, match=f"from {k} trials, expected 1 to 20"):
+    with pytest.raises(InputError, match=f"from {k} trials, expected 1 to 10"):
         first_trials(planted().new, NEW_TRIALS, k)
     assert first_trials(planted().new, NEW_TRIALS, None) == list(NEW_TRIALS)
 
@@ -150,8 +153,8 @@ def test_held_out_trials_are_ones_that_no_ancestor_has_seen() -> None:
         source = Source(checkpoint=checkpoint)
         require_unseen(source, first, NEW_TRIALS)
         with pytest.raises(InputError, match="learnt from 2 of the 4 held-out trials"):
-            require_unseen(source, first, [38, 39, 40, 41])
-    assert 39 in SOURCE_TRIALS
+            require_unseen(source, first, [48, 49, 50, 51])
+    assert SOURCE_TRIALS[-1] == 49
     described = Source(checkpoint=planted().source, digests=(session_digest(new),))
     with pytest.raises(InputError, match="among the source's sessions"):
         require_unseen(described, new, HELD_OUT)

@@ -26,7 +26,7 @@ class AdaptationConfig:
     """
 
     dropout: float
-    prior_trials: float = 5.0
+    prior_trials: float = 50.0
     units: FitConfig = field(default_factory=FitConfig)
     whole: FitConfig | None = None
 

@@ -21,7 +21,7 @@ from training.comparison.workers import KeyedJob
 from training.fitting.provenance import session_digest
 from training.fitting.recipe import recipe
 from training.fitting.train_config import TrainConfig
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Curve:
         self._fits: list[_Fit] = []
         for k in ks:
             for split in splits:
-                train, test = split_trials(len(session.trials), split)
+                train, test = split_session(session, split)
                 require_unseen(source, session, test)
                 learn = first_trials(session, train, k)
                 part = Part(session=0, learn=tuple(learn), score=tuple(test))

@@ -16,8 +16,8 @@ from training.samples.session_for_tests import UNITS, make_session
 
 TRIALS = 80
 # The source learns from the first part; the new recording's trials are the rest.
-SOURCE_TRIALS = range(40)
-NEW_TRIALS = range(40, 60)
+SOURCE_TRIALS = range(50)
+NEW_TRIALS = range(50, 60)
 HELD_OUT = range(60, 80)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cortex.errors import InputError
-from training.adaptation.planted_for_tests import NEW_TRIALS, planted
+from training.adaptation.planted_for_tests import HELD_OUT, NEW_TRIALS, planted
 from training.adaptation.unit_matching import known_units, matched_embeddings
 from training.adaptation.unit_tuning import fit_tuning, log_rates, tuning_points
 from training.samples.session_for_tests import make_session
@@ -29,7 +29,7 @@ def test_tuning_is_what_was_planted() -> None:
 
 def test_many_trials_find_the_twin() -> None:
     known = known_units(planted().source, [planted().first])
-    matched = matched_embeddings(known, planted().new, NEW_TRIALS)
+    matched = matched_embeddings(known, planted().new, [*NEW_TRIALS, *HELD_OUT])
     twin = known.embedding_UD[torch.from_numpy(planted().twin)]
     distance = torch.cdist(matched, known.embedding_UD)
     assert (distance.argmin(1).numpy() == planted().twin).mean() > 0.8

@@ -51,7 +51,7 @@ class Selected:
     Attributes:
         contestant: which.
         split: seed of the split.
-        inner_r2: each candidate's mean over the inner folds.
+        inner_r2: each candidate's mean over the inner folds; empty where there was one alone.
         outcome: the best one's, the first of equals, on the test trials.
     """
 
@@ -94,9 +94,9 @@ class Contest:
         }
 
     def inner_jobs(self) -> Iterator[KeyedJob]:
-        """Every candidate, on the inner folds of every split."""
+        """Every candidate, on the inner folds of every split; one that stands alone has won."""
         for contestant, split in self._rounds:
-            for candidate in contestant.candidates:
+            for candidate in contestant.candidates if len(contestant.candidates) > 1 else ():
                 yield from self._inner_jobs(contestant, candidate, split)
 
     def outer_jobs(self, log: FitLog) -> Iterator[KeyedJob]:
@@ -119,6 +119,8 @@ class Contest:
             yield self._keyed(candidate, parts, split, fold, None)
 
     def _inner_r2(self, contestant: Contestant, split: int, log: FitLog) -> list[float]:
+        if len(contestant.candidates) == 1:
+            return []
         return [
             float(np.mean([log[key].r2 for key, _ in self._inner_jobs(contestant, each, split)]))
             for each in contestant.candidates
@@ -126,7 +128,8 @@ class Contest:
 
     def _outer_job(self, contestant: Contestant, split: int, inner_r2: Sequence[float]) -> KeyedJob:
         # A candidate that diverged has no R2, and is not the best.
-        winner = contestant.candidates[int(np.argmax(np.nan_to_num(inner_r2, nan=-np.inf)))]
+        best = int(np.argmax(np.nan_to_num(inner_r2, nan=-np.inf))) if inner_r2 else 0
+        winner = contestant.candidates[best]
         splits = [(i, self._splits[i, split]) for i in contestant.sessions]
         parts = [(i, nested.learn, nested.test) for i, nested in splits]
         place = contestant.saves_as

@@ -100,6 +100,12 @@ def test_test_trials_choose_nothing(tmp_path: Path) -> None:
         assert a.outcome.r2 != b.outcome.r2
 
 
+def test_a_candidate_that_stands_alone_is_only_tested(tmp_path: Path) -> None:
+    (selected,), done = _run([make_session(12)], [_wieners(0.1)], tmp_path, inner_folds=3)
+    assert done == 1
+    assert selected.inner_r2 == []
+
+
 def test_a_candidate_that_diverges_does_not_win(tmp_path: Path) -> None:
     good, other = _grus(4, 8).candidates
     assert isinstance(other, NetworkCandidate)
@@ -145,14 +151,14 @@ def test_finished_fits_are_not_done_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workplace", [Workplace(at_once=3), Workplace(processes=2)])
 def test_turns_and_processes_change_no_figure(workplace: Workplace) -> None:
     sessions = [make_session(12)]
-    contest = Contest(sessions, [_wieners(0.1), _grus(4, 8)], splits=[0], inner_folds=1)
+    contest = Contest(sessions, [_wieners(0.1, 0.2), _grus(4, 8)], splits=[0], inner_folds=1)
     jobs = list(contest.inner_jobs())
     alone, others = (
         {outcome.key: outcome.r2 for outcome in performed(jobs, sessions, where)}
         for where in (Workplace(), workplace)
     )
     assert alone == others
-    assert len(alone) == 3
+    assert len(alone) == 4
 
 
 def test_bad_input_reaches_the_first_process() -> None:
@@ -190,7 +196,7 @@ def test_winners_are_saved_and_stream(tmp_path: Path) -> None:
         session_id="waves", digest="", trials=test, points=45, r2_causal=0.5, r2_smoothed=1.0
     )
     cortex, wiener = standings(0, selected, inner_folds=1, ceiling=ceiling)
-    assert (cortex.kind, cortex.fits, list(cortex.r2)) == ("cortex", 4, [0, 1])
+    assert (cortex.kind, cortex.fits, list(cortex.r2)) == ("cortex", 2, [0, 1])
     assert list(cortex.ceiling_share) == [1]
     assert wiener.ceiling_share == {1: pytest.approx(wiener.r2[1] / 0.5)}
     one = selected[3].outcome.scored[0].trials

@@ -31,6 +31,7 @@ class Entry:
         joint: one Cortex for all sessions; the others learn from one each.
         cortex_size: Cortex's size.
         init_from: checkpoint directory that Cortex starts from.
+        precision: of Cortex's training, "fp32" or "bf16".
         max_steps: most optimiser steps of any fit; None for what the spaces say.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     joint: bool = False
     cortex_size: str = "nano"
     init_from: Path | None = None
+    precision: str = "fp32"
     max_steps: int | None = None
 
 
@@ -79,6 +81,7 @@ def _space(kind: str, session: Session, entry: Entry) -> SearchSpace[Any]:
         return wiener_space()
     if kind == "cortex":
         space = cortex_space(session, size=entry.cortex_size, init_from=entry.init_from)
+        space = space.with_base("config.fit.precision", entry.precision)
     else:
         space = gru_space(session) if kind == "gru" else transformer_space(session)
     fit = _FITS[kind]

@@ -20,15 +20,16 @@ def cortex_space(
         init_from: checkpoint directory to start from.
     """
     # The inner split judges candidates; early stopping would take more trials away.
-    config = replace(recipe(session), size=size, validation_share=0.0)
+    config = replace(recipe(session, size), validation_share=0.0)
     return SearchSpace(
         base=CortexCandidate(config=config, init_from=init_from),
         choices={
-            "config.dropout": (0.2, 0.3, 0.4, 0.5),
-            "config.fit.steps": (300, 600, 900),
+            "config.dropout": (0.3, 0.4, 0.5),
+            "config.fit.steps": (400, 600, 900),
             "config.fit.learning_rate": (1e-3, 2e-3, 4e-3),
             "config.fit.masked_weight": (0.0, 0.05, 0.2),
             "config.fit.augmentation.event_dropout": (0.2, 0.4, 0.5),
-            "config.fit.augmentation.unit_dropout": (0.5, 0.7, 0.8),
+            "config.fit.augmentation.unit_dropout": (0.5, 0.7, 0.9),
+            "config.fit.augmentation.unit_mixing": (0.0, 0.6, 1.0),
         },
     )

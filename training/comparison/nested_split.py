@@ -7,7 +7,7 @@ import numpy as np
 
 from cortex.errors import InputError
 from cortex.session import Session
-from training.samples.splits import split_trials
+from training.samples.splits import split_session, split_trials
 from training.samples.targets import trial_targets
 
 Trials = tuple[int, ...]
@@ -39,7 +39,7 @@ def nested_split(session: Session, seed: int, inner_folds: int) -> NestedSplit:
     Raises:
         InputError: trials to score on hold too few labels.
     """
-    learn, test = split_trials(len(session.trials), seed)
+    learn, test = split_session(session, seed)
     if inner_folds == 1:
         parts = [split_trials(len(learn), seed)]
     else:

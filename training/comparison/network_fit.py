@@ -15,8 +15,13 @@ def is_small(session: Session) -> bool:
 
 
 def base_fit(session: Session, *, learning_rate: float) -> FitConfig:
-    """The recording's recipe, with the length and the regularisation that suit dense networks."""
-    fit = replace(recipe(session).fit, learning_rate=learning_rate)
+    """The recording's recipe, with the length and the regularisation that suit dense networks.
+
+    They know no kinds of movement, so that units of different trials are not mixed.
+    """
+    fit = recipe(session).fit
+    unmixed = replace(fit.augmentation, unit_mixing=0.0)
+    fit = replace(fit, learning_rate=learning_rate, augmentation=unmixed)
     if is_small(session):
         augmentation = replace(fit.augmentation, event_dropout=0.2, unit_dropout=0.3)
         return replace(fit, steps=600, weight_decay=0.1, augmentation=augmentation)

@@ -49,7 +49,8 @@ def _spread(each: Standing) -> str:
     many = f"mean of {len(each.r2)} splits by trial ({scores}), sd {each.sd:.3f}"
     return (
         f"{many if len(each.r2) > 1 else 'one split by trial'}; "
-        f"{each.parameters:,} parameters; best of {tries} by inner validation"
+        f"{each.parameters:,} parameters; "
+        f"{f'best of {tries} by inner validation' if tries else 'one configuration'}"
     )
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,11 +88,20 @@ def _work(
     workplace: Workplace,
 ) -> None:
     """What a worker process runs."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         for outcome in _here(iter(waiting.get, None), sessions, workplace):
             done.put(outcome)
     except InputError as error:
         done.put(error)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process once its parent has gone, which may have had no time to end it."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
 
 
 def _next(

@@ -13,7 +13,7 @@ from training.evaluation.oracle_shares import OracleShares, oracle_shares
 from training.evaluation.per_bin import PerBin, decode_per_bin, score_per_bin
 from training.fitting.provenance import session_digest
 from training.oracle.ceiling import Ceiling
-from training.samples.splits import split_trials
+from training.samples.splits import split_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def held_out_split(checkpoint: Checkpoint, session: Session) -> tuple[list[int],
         )
     if "split_seed" not in card:
         raise InputError("the model's card.json has no split_seed, expected that of its training")
-    return split_trials(len(session.trials), card["split_seed"])
+    return split_session(session, card["split_seed"])
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from cortex.events import Events
 from training.evaluation.metrics import velocity_r2
 from training.rivals.wiener import WienerConfig, WienerFilter
 from training.samples.session_for_tests import make_session
-from training.samples.splits import split_trials
+from training.samples.splits import split_session, split_trials
 from training.samples.targets import trial_targets
 
 DATA = os.environ.get("CORTEX_TEST_DATA")
@@ -26,6 +26,18 @@ def test_split_is_the_published_permutation() -> None:
     assert len(train) == len(test) == 1
     with pytest.raises(InputError, match="at least 2"):
         split_trials(1, 0)
+
+
+def test_only_trials_for_training_or_validation_are_split() -> None:
+    session = make_session(10)
+    trials = replace(session.trials, split=("none", "train", "val", "test", "train") * 2)
+    train, held_out = split_session(replace(session, trials=trials), 0)
+    assert sorted(train + held_out) == [1, 2, 4, 6, 7, 9]
+    assert split_session(session, 3) == split_trials(10, 3)
+    unlabelled = replace(session.behavior, time_bin=np.empty(0, np.int64))
+    unlabelled = replace(unlabelled, velocity=np.empty((0, 2), np.float32))
+    with pytest.raises(InputError, match="no behaviour"):
+        split_session(replace(session, behavior=unlabelled), 0)
 
 
 def test_targets_are_the_labels_of_steps_last_bins() -> None:

@@ -39,7 +39,8 @@ class BestAverage:
         trainer = self._trainer
         with trainer.average.applied():
             trainer.objective.eval()
-            score = self._validate(trainer.objective.decode)
+            # Of one mind, lest a last bit's difference stop one process before another.
+            score = trainer.agreed(self._validate(trainer.objective.decode))
             trainer.objective.train()
         if not self.scores or score > max(self.scores.values()):
             with torch.no_grad():

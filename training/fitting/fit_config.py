@@ -17,7 +17,8 @@ class FitConfig:
         learning_rate: peak of the schedule: a linear warm-up, then half a cosine to zero.
         warmup_share: share of the steps that warm up.
         weight_decay: AdamW's.
-        embedding_eps: AdamW's epsilon for the unit embeddings; see Trainer.
+        embedding_eps: AdamW's epsilon for the unit embeddings. Of the size of a busy unit's
+            gradient it keeps units that hardly fire from learning their few spikes by heart.
         clip_norm: largest norm of the gradient.
         masked_weight: weight of the masked-spike loss beside the velocity loss.
         masked_per_step: units a step whose counts are hidden.
@@ -42,7 +43,7 @@ class FitConfig:
     learning_rate: float = 2e-3
     warmup_share: float = 0.15
     weight_decay: float = 0.02
-    embedding_eps: float = 1e-3
+    embedding_eps: float = 1e-8
     clip_norm: float = 1.0
     masked_weight: float = 0.05
     masked_per_step: int = 4

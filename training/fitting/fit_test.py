@@ -21,7 +21,7 @@ from training.samples.session_for_tests import make_session
 
 def _config(**fit: object) -> TrainConfig:
     augmentation = AugmentationConfig(event_dropout=0.0, unit_dropout=0.0)
-    base = FitConfig(steps=60, batch_trials=8, augmentation=augmentation)
+    base = FitConfig(steps=120, batch_trials=8, augmentation=augmentation)
     return TrainConfig(dropout=0.0, fit=replace(base, **fit))  # type: ignore[arg-type]
 
 
@@ -115,7 +115,7 @@ def test_one_model_learns_from_many_sessions() -> None:
     first, second = make_session(30), replace(make_session(30, seed=1), session_id="more")
     checkpoint = train_decoder(
         [TrainingSession(session=s, trials=range(24)) for s in (first, second)],
-        _config(steps=120),
+        _config(steps=240),
     )
     assert len(checkpoint.unit_ids) == 24
     assert checkpoint.unit_ids[0].startswith("waves/")

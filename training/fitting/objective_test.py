@@ -21,9 +21,9 @@ from training.samples.trial_tensors import TrialBatch, TrialTensors
 
 UNITS, TRIAL_BINS = 12, 48
 SPIKES_ALONE = FitConfig(
-    steps=60,
-    batch_trials=16,
-    learning_rate=4e-3,
+    steps=160,
+    batch_trials=8,
+    learning_rate=3e-3,
     velocity_weight=0.0,
     masked_weight=1.0,
     augmentation=AugmentationConfig(event_dropout=0.0, unit_dropout=0.0),
@@ -31,14 +31,14 @@ SPIKES_ALONE = FitConfig(
 
 
 def _two_groups(n_trials: int) -> Session:
-    """Units in two groups that take turns: in each stretch one fires and the other hardly does.
+    """Units in two groups: in each trial one group fires and the other hardly does.
 
     Which one it is cannot be known from a unit's own rate, but from the other units' spikes.
     Trials differ in length, and some counts are beyond the last bucket of _model.
     """
     rng = np.random.default_rng(0)
     n_bins = n_trials * TRIAL_BINS
-    active = np.repeat(rng.integers(0, 2, n_bins // 8), 8)
+    active = np.repeat(rng.permutation(n_trials) % 2, TRIAL_BINS)
     expected = np.where(active[:, None] == np.arange(UNITS) % 2, 0.6, 0.03)
     start = np.arange(n_trials) * TRIAL_BINS
     return Session(

@@ -7,30 +7,52 @@ from training.fitting.fit_config import FitConfig
 from training.fitting.train_config import TrainConfig
 from training.samples.augmentation import AugmentationConfig
 
-# Fewer labelled bins than this and a recording is small: it needs heavy regularisation.
+# Fewer labelled bins than this and a recording is small: a few minutes, which a network learns by
+# heart unless it is varied at every turn.
 SMALL_BINS = 5_000
+# More than this and it is large: an hour, which a network takes long to learn.
+LARGE_BINS = 200_000
 # Trials differ in length tenfold between tasks; a batch holds about this many steps of them.
 STEPS_A_BATCH = 1_000
+# Wider networks take smaller steps.
+LEARNING_RATES = {"nano": 2e-3, "XS": 1.5e-3, "S": 8e-4, "M": 5e-4}
 
 
-def recipe(session: Session) -> TrainConfig:
-    """A starting point; the binaries' flags override its parts."""
+def recipe(session: Session, size: str = "nano") -> TrainConfig:
+    """A starting point; the binaries' flags override its parts.
+
+    Args:
+        session: the recording.
+        size: the model's size.
+    """
     bins = np.mean(session.trials.stop_bin - session.trials.start_bin)
     batch = int(np.clip(STEPS_A_BATCH * session.grid.bins_per_step / bins, 4, 32))
-    if len(session.behavior.time_bin) < SMALL_BINS:
+    rate = LEARNING_RATES.get(size, LEARNING_RATES["S"])
+    labelled = len(session.behavior.time_bin)
+    if labelled < SMALL_BINS:
         return TrainConfig(
+            size=size,
             dropout=0.4,
+            shape={"movements": 8},
             fit=FitConfig(
                 steps=600,
                 batch_trials=batch,
-                augmentation=AugmentationConfig(event_dropout=0.4, unit_dropout=0.7),
+                learning_rate=rate,
+                embedding_eps=1e-3,
+                augmentation=AugmentationConfig(
+                    event_dropout=0.4, unit_dropout=0.7, unit_mixing=1.0
+                ),
             ),
         )
+    large = labelled > LARGE_BINS
     return TrainConfig(
+        size=size,
         dropout=0.05,
         fit=FitConfig(
-            steps=400,
-            batch_trials=batch,
+            steps=2000 if large else 400,
+            batch_trials=32 if large else batch,
+            learning_rate=rate,
+            average_decay=0.99 if large else 0.98,
             augmentation=AugmentationConfig(event_dropout=0.05, unit_dropout=0.2),
         ),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cortex.checkpoint import Checkpoint
@@ -20,7 +21,7 @@ from training.fitting.provenance import device_name, session_digest, versions
 from training.fitting.run_folder import RunFolder
 from training.fitting.train_config import TrainConfig
 from training.fitting.turns import Work, finished
-from training.samples.movement_kinds import with_kinds
+from training.samples.movement_kinds import MovementKinds, find_kinds
 from training.samples.splits import split_trials
 from training.samples.trial_samples import TrialSample, trial_samples
 from training.samples.trial_tensors import TrialTensors
@@ -107,14 +108,16 @@ def decoder_training(
     model = Model(model_config)
     known = initialise(model, vocabulary, init_from) if init_from else 0
     learn, look = _samples(sessions, config)
-    if model_config.movements > 1:
-        learn = with_kinds(learn, model_config.movements, seed=config.fit.seed)
+    kinds = _kinds(learn, model_config, config, init_from)
+    if kinds:
+        learn = kinds.labelled(learn)
     identity = {
         "sessions": [
             {
                 "session_id": s.session.session_id,
                 "subject": s.session.subject,
                 "digest": session_digest(s.session),
+                "series": s.session.behavior.series,
                 "train_trials": [int(t) for t in s.trials],
             }
             for s in sessions
@@ -148,9 +151,29 @@ def decoder_training(
             "device": device_name(processes.device),
             "steps": fitted.steps,
             "validation_r2": fitted.validation_r2,
+            "movement_traces": kinds.traces.tolist() if kinds else None,
             **(card or {}),
         },
     )
+
+
+def _kinds(
+    samples: list[TrialSample],
+    model_config: ModelConfig,
+    config: TrainConfig,
+    init_from: Checkpoint | None,
+) -> MovementKinds | None:
+    """The kinds of movement that the model mixes: the starting weights', or those of the trials."""
+    if model_config.movements == 1 or not any(s.labelled.any() for s in samples):
+        return None
+    known = known_kinds(init_from) if init_from else None
+    return known or find_kinds(samples, model_config.movements, seed=config.fit.seed)
+
+
+def known_kinds(checkpoint: Checkpoint) -> MovementKinds | None:
+    """The kinds of movement that a checkpoint's readout mixes; None where it mixes none."""
+    traces = checkpoint.card.get("movement_traces")
+    return MovementKinds(traces=np.array(traces, np.float32)) if traces else None
 
 
 def _check_together(sessions: Sequence[Session]) -> None:

@@ -142,6 +142,14 @@ class Trainer:
             dist.all_reduce(share)
         return float(share) / self._processes.count
 
+    def agreed(self, value: float) -> float:
+        """The first process's value, on all of them."""
+        if self._processes.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the model has its averaged weights."""
         return self.average.applied()
@@ -201,8 +209,7 @@ def _groups(objective: Objective, config: FitConfig) -> list[dict[str, Any]]:
     """Parameters that learn, the unit embeddings apart.
 
     Adam takes steps of one size however small the gradient is, so that a unit that fired twice
-    would move as far as one that always fires: it would learn those two spikes by heart. With an
-    epsilon of the size of a busy unit's gradients, it moves by as much as it knows.
+    moves as far as one that always fires. With a larger epsilon it moves by as much as it knows.
     """
     # The optimiser never sees the others, so that weight decay leaves them alone too.
     named = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]

@@ -36,8 +36,8 @@ def hide_counts(
 ) -> HiddenCounts:
     """Hides the counts of a few units in every step.
 
-    Half of the units are drawn from those that fired in the step, where any did, and half from
-    all: silence has to be told from firing.
+    Half of the units are drawn from those that fired in the step, where enough did, and the others
+    from all: silence has to be told from firing.
 
     Args:
         batch: the input.
@@ -55,7 +55,9 @@ def hide_counts(
     fired = batch.unit_BSE.gather(-1, order.topk(min(per_step, mask.shape[-1]), -1).indices)
     n_fired = mask.sum(-1, keepdim=True)
     slot = torch.arange(per_step, device=device) % n_fired.clamp(1, fired.shape[-1])
-    want_fired = (torch.arange(per_step, device=device) < per_step // 2) & (n_fired > 0)
+    # Of few events no more than half are chosen, lest a quiet recording lose all of them.
+    most = (n_fired // 2).clamp(max=per_step // 2)
+    want_fired = torch.arange(per_step, device=device) < most
     unit_BSQ = torch.where(want_fired, fired.gather(-1, slot), anyone)
     match = (batch.unit_BSE[..., None] == unit_BSQ[:, :, None]) & mask[..., None]
     return HiddenCounts(

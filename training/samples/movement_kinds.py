@@ -7,7 +7,7 @@ Source: Lloyd 1982, doi:10.1109/TIT.1982.1056489.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -19,25 +19,41 @@ POINTS = 8
 UNKNOWN = -1
 
 
-def with_kinds(
-    samples: Sequence[TrialSample], movements: int, *, seed: int = 0
-) -> list[TrialSample]:
-    """The trials with their `movement` filled in: which of `movements` kinds it is.
+@dataclass(frozen=True, kw_only=True)
+class MovementKinds:
+    """Kinds of movement.
 
-    Trials without a label stay of unknown kind.
+    Attributes:
+        traces: (kinds, POINTS * 2) mean trace of each, the x velocities before the y velocities.
+    """
+
+    traces: FloatArray
+
+    def labelled(self, samples: Sequence[TrialSample]) -> list[TrialSample]:
+        """The trials with their `movement` filled in: the kind whose trace is nearest.
+
+        Trials without a label stay of unknown kind.
+        """
+        return [
+            replace(s, movement=self._nearest(s) if s.labelled.any() else UNKNOWN) for s in samples
+        ]
+
+    def _nearest(self, sample: TrialSample) -> int:
+        return int(np.square(self.traces - _trace(sample)).sum(1).argmin())
+
+
+def find_kinds(samples: Sequence[TrialSample], movements: int, *, seed: int = 0) -> MovementKinds:
+    """Groups the movements of trials, of which at least one has a label.
 
     Args:
         samples: training trials, of one or many sessions with one unit of velocity.
-        movements: how many kinds; with fewer labelled trials than these, as many as trials.
+        movements: how many kinds; where trials make fewer different movements, as many as these.
         seed: of the clustering.
     """
-    known = [i for i, sample in enumerate(samples) if sample.labelled.any()]
-    traces = np.stack([_trace(samples[i]) for i in known])
-    # Few trials may make fewer distinct movements than were asked for.
+    traces = np.stack([_trace(sample) for sample in samples if sample.labelled.any()])
     kinds = min(movements, len(np.unique(traces, axis=0)))
-    found = KMeans(kinds, n_init=10, random_state=seed).fit_predict(traces)
-    movement = dict(zip(known, found.tolist(), strict=True))
-    return [replace(s, movement=movement.get(i, UNKNOWN)) for i, s in enumerate(samples)]
+    found = KMeans(kinds, n_init=10, random_state=seed).fit(traces)
+    return MovementKinds(traces=found.cluster_centers_.astype(np.float32))
 
 
 def _trace(sample: TrialSample) -> FloatArray:

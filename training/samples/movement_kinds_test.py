@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from cortex.data.open_session import open_session
-from training.samples.movement_kinds import UNKNOWN, with_kinds
+from training.samples.movement_kinds import UNKNOWN, find_kinds
 from training.samples.session_for_tests import make_session
 from training.samples.trial_samples import TrialSample, trial_samples
 
@@ -33,21 +33,32 @@ def _reaches(directions: list[float], lengths: list[int]) -> list[TrialSample]:
     return made
 
 
+def _kinds(samples: list[TrialSample], movements: int) -> list[int]:
+    return [s.movement for s in find_kinds(samples, movements).labelled(samples)]
+
+
 def test_reaches_group_by_direction_whatever_their_duration() -> None:
     rng = np.random.default_rng(1)
     targets = np.repeat(np.arange(4), 10)
     directions = (targets * np.pi / 2 + rng.normal(0, 0.1, 40)).tolist()
     samples = _reaches(directions, rng.integers(8, 20, 40).tolist())
-    kinds = [s.movement for s in with_kinds(samples, 4)]
+    kinds = _kinds(samples, 4)
     assert adjusted_rand_score(targets, kinds) == 1.0
-    assert kinds == [s.movement for s in with_kinds(samples, 4)]
+    assert kinds == _kinds(samples, 4)
     assert {s.movement for s in samples} == {UNKNOWN}
+
+
+def test_new_trials_are_of_the_kind_they_are_nearest_to() -> None:
+    known = find_kinds(_reaches([0.0, 0.1, 3.0, 3.1], [9, 9, 9, 9]), 2)
+    right, left = (s.movement for s in known.labelled(_reaches([0.2, 2.9], [12, 7])))
+    assert {right, left} == {0, 1}
+    assert [s.movement for s in known.labelled(_reaches([0.05], [9]))] == [right]
 
 
 def test_trials_without_labels_stay_unknown() -> None:
     samples = _reaches([0.0, 1.0, 2.0], [9, 9, 9])
     samples[1] = replace(samples[1], labelled=np.zeros_like(samples[1].labelled))
-    kinds = [s.movement for s in with_kinds(samples, 8)]
+    kinds = _kinds(samples, 8)
     assert kinds[1] == UNKNOWN
     assert sorted((kinds[0], kinds[2])) == [0, 1]
 
@@ -58,8 +69,8 @@ if DATA:
     def test_the_kinds_of_a_centre_out_task_are_its_targets(name: str) -> None:
         path = Path(str(DATA)) / f"{name}.npz"
         session = open_session(path)
-        samples = with_kinds(trial_samples(session, range(len(session.trials))), 8)
+        samples = trial_samples(session, range(len(session.trials)))
         with np.load(path) as file:
             _, first = np.unique(file["trial"], return_index=True)
             targets = file["target"][first]
-        assert adjusted_rand_score(targets, [s.movement for s in samples]) > 0.9
+        assert adjusted_rand_score(targets, _kinds(samples, 8)) > 0.9

@@ -3,15 +3,34 @@
 import numpy as np
 
 from cortex.errors import InputError
+from cortex.session import Session
+
+
+def split_session(session: Session, seed: int) -> tuple[list[int], list[int]]:
+    """Training and held-out trials of a recording, four fifths and one.
+
+    Where a recording assigns trials to training or validation, as the benchmark's do, only those
+    count: the others were aborted, or are its test trials.
+
+    Raises:
+        InputError: no behaviour, or fewer than two trials that count.
+    """
+    session.require_behavior()
+    usable = session.trials.in_split("train", "val")
+    if not len(usable):
+        usable = np.arange(len(session.trials))
+    parts = split_trials(len(usable), seed)
+    train, held_out = (usable[part].tolist() for part in parts)
+    return train, held_out
 
 
 def split_trials(
     n_trials: int, seed: int, train_fraction: float = 0.8
 ) -> tuple[list[int], list[int]]:
-    """Training and held-out trials.
+    """Two parts of so many trials.
 
     Args:
-        n_trials: trials in the session, in file order.
+        n_trials: trials, in file order.
         seed: of the permutation.
         train_fraction: share of the trials to train on; at least one is on either side.
 
