@@ -184,7 +184,7 @@ def test_other_recordings_are_refused(session: Session, checkpoint: Checkpoint) 
     )
     unlabelled = replace(session, behavior=silent)
     known = {**checkpoint.card, "sessions": [{"digest": session_digest(unlabelled)}]}
-    with pytest.raises(InputError, match="hold no labelled step"):
+    with pytest.raises(InputError, match="has no behaviour"):
         evaluate(replace(checkpoint, card=known), unlabelled)
 
 
