@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import wandb
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
