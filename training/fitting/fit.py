@@ -88,7 +88,7 @@ def fitting(
     best = BestAverage(trainer, validate)
     if run:
         run.restore(trainer, best)
-    captured = not trainer.sharded and trials.device.type == "cuda" and not config.compile_blocks
+    captured = not trainer.sharded and trials.device.type == "cuda"
     steps = CapturedStep(trainer) if captured else trainer
     losses = []
     while trainer.done < config.steps and not best.stale:

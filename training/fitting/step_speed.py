@@ -43,17 +43,20 @@ def step_speed(trainer: Trainer, *, captured: bool) -> StepSpeed:
         captured: whether to run them as a CUDA graph.
     """
     steps = CapturedStep(trainer) if captured else trainer
+    on_gpu = trainer.generator.device.type == "cuda"
+    if on_gpu:
+        # From here on: what a graph holds is allocated as it is captured.
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(UNTIMED_STEPS):
         steps.step()
     steps.join()
     n_timed = trainer.config.steps - UNTIMED_STEPS
-    if trainer.generator.device.type == "cpu":
+    if not on_gpu:
         moments = [time.perf_counter()]
         for _ in range(n_timed):
             steps.step()
             moments.append(time.perf_counter())
         return StepSpeed(seconds=tuple(np.diff(moments).tolist()), peak_bytes=0)
-    torch.cuda.reset_peak_memory_stats()
     events = [torch.cuda.Event(enable_timing=True) for _ in range(n_timed + 1)]
     events[0].record()
     for event in events[1:]:
