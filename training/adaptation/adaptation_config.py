@@ -55,7 +55,6 @@ def adaptation_recipe(session: Session, n_trials: int) -> AdaptationConfig:
         base.fit,
         steps=UNIT_STEPS,
         learning_rate=UNIT_RATE,
-        embedding_eps=FitConfig.embedding_eps,
         average_decay=0.9,
         masked_weight=0.1,
         train_only=(UNIT_EMBEDDING,),
