@@ -1,7 +1,7 @@
 """The decoder: a Perceiver of spike events that is causal in steps.
 
 Shapes: B samples, S steps, T = S + 1 steps with the start before them, E events a step, L latents
-a step, D width, Q queries a step.
+a step, D width, Q queries a step, N kinds of movement.
 """
 
 import torch
@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from cortex.cross_attention import CrossAttention, step_numbers
 from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
+from cortex.evidence import Evidence
 from cortex.latent_block import LatentBlock
 from cortex.latent_rotary import latent_phases
 from cortex.model_config import ModelConfig
-from cortex.movements import mixed_velocity, movement_logits, output_width
+from cortex.movements import mixed_velocity
 from cortex.readout import Readout
 from kernels.window_attention import window_attention
 
@@ -38,7 +39,8 @@ class Model(DecoderModule):
         self.velocity_query_D = nn.Parameter(torch.randn(config.dim) * 0.1)
         self.query_phase = nn.Embedding(config.grid.bins_per_step, config.dim)
         nn.init.normal_(self.query_phase.weight, std=0.02)
-        self.velocity = Readout(config, output_width(config.movements))
+        self.velocity = Readout(config, 2 * config.movements)
+        self.evidence = Evidence(config) if config.movements > 1 else None
         self.masked_query = nn.Linear(config.dim, config.dim)
         self.masked_spikes = Readout(config, config.max_count + 1)
 
@@ -59,27 +61,37 @@ class Model(DecoderModule):
 
     def forward(self, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Velocity (B, S, Q, 2), in the labels' unit, at Q bins of every step."""
-        outputs = self.read_outputs(self.encode(batch), step_numbers(batch), query_phase_Q)
-        return self.velocity_of(outputs)
+        velocity = self.read_velocity(self.encode(batch), step_numbers(batch), query_phase_Q)
+        return self.velocity_of(velocity, self.movement_logits(batch))
 
-    def read_outputs(self, x_BTLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
-        """Outputs (B, S, Q, ...) of the velocity readout at bins query_phase_Q (Q,) of each step.
+    def read_velocity(self, x_BTLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
+        """Standardised velocity (B, S, Q, N, 2) of every kind of movement.
 
         Args:
             x_BTLD: latents from `encode`.
             step_BS: numbers of the steps.
-            query_phase_Q: bins within the step.
+            query_phase_Q: bins (Q,) of each step.
         """
         query, query_phases = self.velocity_queries(step_BS, query_phase_Q)
-        return self._read(self.velocity, x_BTLD, step_BS, query, query_phases)
+        return self.by_movement(self._read(self.velocity, x_BTLD, step_BS, query, query_phases))
 
-    def velocity_of(self, outputs: Tensor) -> Tensor:
-        """Velocity (..., 2), in the labels' unit, from the readout's outputs (..., outputs)."""
-        return self.denormalise(mixed_velocity(outputs, self.config.movements))
+    def by_movement(self, outputs: Tensor) -> Tensor:
+        """Velocity (..., N, 2) from the velocity readout's outputs (..., 2 N)."""
+        velocity: Tensor = outputs.float().unflatten(-1, (self.config.movements, 2))
+        return velocity
 
-    def movement_logits(self, outputs: Tensor) -> Tensor:
-        """Logits (..., movements) from the velocity readout's outputs (..., outputs)."""
-        return movement_logits(outputs, self.config.movements)
+    def movement_logits(self, batch: EventBatch) -> Tensor | None:
+        """Logits (B, S, N) of the kinds of movement at every step; None where there is one kind."""
+        if self.evidence is None:
+            return None
+        logits: Tensor = self.evidence(batch)
+        return logits
+
+    def velocity_of(self, velocity_SQN2: Tensor, logits_SN: Tensor | None) -> Tensor:
+        """Velocity (..., Q, 2), in the labels' unit, from each kind's and the kinds' logits."""
+        if logits_SN is None:
+            return self.denormalise(velocity_SQN2.squeeze(-2))
+        return self.denormalise(mixed_velocity(velocity_SQN2, logits_SN))
 
     def count_logits(self, x_BTLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
         """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""

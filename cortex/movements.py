@@ -3,33 +3,26 @@
 Reaches of a task are of a few kinds, such as the eight targets of a centre-out task. The mean
 velocity given the spikes is then a mixture: a probability for each kind, and what the hand would do
 if it were that kind. A linear readout has to shrink between kinds it cannot tell apart; this one
-need not. What the kinds are, training finds in the recorded velocities.
+need not. What the kinds are, training finds in the recorded velocities; which one it is,
+cortex.evidence tells.
 
 Source: mixtures of experts, Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79; mixtures of
 trajectory models in motor decoding, Yu et al. 2007, doi:10.1152/jn.00482.2006.
 
-Shapes: N movements.
+Shapes: B samples, S steps, Q queries a step, N kinds of movement.
 """
 
 from torch import Tensor
 
 
-def output_width(movements: int) -> int:
-    """Outputs that a mixture of so many movements needs: 2 velocities and a logit each."""
-    return 3 * movements if movements > 1 else 2
-
-
-def movement_logits(outputs: Tensor, movements: int) -> Tensor:
-    """Logits (..., N) of the movements from a readout's outputs (..., 3 N)."""
-    return outputs[..., :movements]
-
-
-def mixed_velocity(outputs: Tensor, movements: int) -> Tensor:
-    """Standardised velocity (..., 2) from a readout's outputs (..., output_width)."""
-    outputs = outputs.float()
-    if movements == 1:
-        return outputs
-    share_N = movement_logits(outputs, movements).softmax(-1)
-    velocity_N2 = outputs[..., movements:].unflatten(-1, (movements, 2))
-    velocity: Tensor = (share_N[..., None] * velocity_N2).sum(-2)
+def mixed_velocity(velocity_SQN2: Tensor, logits_SN: Tensor) -> Tensor:
+    """Mean velocity (..., S, Q, 2) over the kinds, from each one's velocity and logit."""
+    share_SN = logits_SN.softmax(-1)
+    velocity: Tensor = (share_SN[..., None, :, None] * velocity_SQN2).sum(-2)
     return velocity
+
+
+def velocity_if(velocity_BSQN2: Tensor, movement_B: Tensor) -> Tensor:
+    """Velocity (B, S, Q, 2) of one kind of movement, its number given, for each sample."""
+    index = movement_B.view(-1, *(1,) * (velocity_BSQN2.dim() - 1))
+    return velocity_BSQN2.take_along_dim(index, -2).squeeze(-2)

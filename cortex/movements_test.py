@@ -2,25 +2,23 @@
 
 import torch
 
-from cortex.movements import mixed_velocity, movement_logits, output_width
-
-
-def test_one_movement_is_a_plain_readout() -> None:
-    assert output_width(1) == 2
-    outputs = torch.randn(3, 2)
-    assert torch.equal(mixed_velocity(outputs, 1), outputs)
+from cortex.movements import mixed_velocity, velocity_if
 
 
 def test_velocities_are_weighted_by_probability() -> None:
-    assert output_width(2) == 6
-    logits = torch.tensor([0.0, 3.0]).log()
-    logits[0] = 0.0
-    outputs = torch.cat((logits, torch.tensor([4.0, -4.0, 8.0, 0.0])))
-    assert torch.equal(movement_logits(outputs, 2), logits)
-    torch.testing.assert_close(mixed_velocity(outputs, 2), torch.tensor([7.0, -1.0]))
+    logits = torch.tensor([[1.0, 3.0]]).log()
+    velocity = torch.tensor([[[[4.0, -4.0], [8.0, 0.0]]]])
+    torch.testing.assert_close(mixed_velocity(velocity, logits), torch.tensor([[[7.0, -1.0]]]))
 
 
 def test_a_certain_movement_stands_alone() -> None:
-    outputs = torch.randn(5, 9)
-    outputs[:, 1] = 1e4
-    torch.testing.assert_close(mixed_velocity(outputs, 3), outputs[:, 5:7])
+    velocity = torch.randn(5, 4, 3, 2)
+    logits = torch.randn(5, 3)
+    logits[:, 1] = 1e4
+    torch.testing.assert_close(mixed_velocity(velocity, logits), velocity[:, :, 1])
+
+
+def test_each_sample_has_its_own_kind() -> None:
+    velocity = torch.randn(2, 5, 4, 3, 2)
+    chosen = velocity_if(velocity, torch.tensor([2, 0]))
+    assert torch.equal(chosen, torch.stack((velocity[0, :, :, 2], velocity[1, :, :, 0])))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cortex.event_batch import EventBatch
+from cortex.evidence import Evidence
 from cortex.model import Model
 from kernels.step_attention import step_attention
 
@@ -71,6 +72,27 @@ class EventSums:
         return sums[:, 0]
 
 
+class EvidenceSums:
+    """What the spikes of the last steps of every slot say of its kind of movement."""
+
+    def __init__(self, evidence: Evidence, slots: int) -> None:
+        self._evidence = evidence
+        # What the step numbered n says is at index n % steps.
+        self._sums = evidence.bias_N.detach().new_zeros(
+            (slots, evidence.steps, len(evidence.bias_N)), dtype=torch.float32
+        )
+
+    def reset(self, slot: int) -> None:
+        """Forgets a slot's spikes."""
+        self._sums[slot] = 0
+
+    def add(self, slot_B: Tensor, step_B: Tensor, steps_B: Tensor, batch: EventBatch) -> Tensor:
+        """Adds one step's spikes; returns its logits (B, 1, N), with steps_B steps done."""
+        said_BN = self._evidence.step_sums(batch)[:, 0]
+        self._sums[slot_B, step_B % self._evidence.steps] = said_BN
+        return self._evidence.logits(self._sums[slot_B].sum(1), steps_B)[:, None]
+
+
 class StreamCache:
     """The state of every stream, and how far each has come. A stream begins with `reset`."""
 
@@ -82,6 +104,7 @@ class StreamCache:
         self.slots = slots
         latents = (config.latents_per_step, *head)
         self.events = EventSums(model, slots)
+        self.evidence = EvidenceSums(model.evidence, slots) if model.evidence else None
         window = config.grid.window_steps
         self.blocks = [StepRing(slots, window, latents, like) for _ in range(config.blocks)]
         self.readout = StepRing(slots, config.readout_steps, latents, like)
@@ -93,6 +116,8 @@ class StreamCache:
         """Makes a slot an empty stream whose first step has the number given."""
         self.first_step[slot] = self.next_step[slot] = first_step - 1
         self.events.reset(slot)
+        if self.evidence:
+            self.evidence.reset(slot)
         slot_B = torch.tensor([slot], device=self.next_step.device)
         self._advance(slot_B, self.model.start_LD[None, None])
 
@@ -118,7 +143,13 @@ class StreamCache:
             self.readout.v[slot_B],
             self.readout.live(step_B, self.first_step[slot_B]),
         )
-        return model.velocity_of(model.velocity.finish(query[:, 0], read))
+        velocity = model.by_movement(model.velocity.finish(query[:, 0], read))
+        if self.evidence is None:
+            return model.velocity_of(velocity, None)
+        # The start is the first step of the cache, and counts no spikes.
+        done_B = step_B - self.first_step[slot_B]
+        logits = self.evidence.add(slot_B, step_B, done_B, batch)
+        return model.velocity_of(velocity[:, None], logits)[:, 0]
 
     def _advance(self, slot_B: Tensor, x_B1LD: Tensor) -> None:
         """Takes one step's latents through all blocks, and caches what later steps will read."""

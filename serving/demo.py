@@ -4,7 +4,6 @@ bazel run //serving:demo [-- --session=recording.nwb]
 """
 
 import json
-import shlex
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from serving.replay.measured import write_measured
 from serving.replay.replay import ReplayedTrial, replay
 from serving.replay.report import Report, as_text, make_report
 from serving.replay.server_process import server_process
+from tools.measured.command_line import command_line
 from training import train_flags
 from training.evaluation.drawing import draw_velocity, step_trace
 from training.evaluation.offline_decoding import decode_trials
@@ -135,14 +135,9 @@ def _show(report: Report, session: Session, replayed: list[ReplayedTrial], outpu
 
 
 def _command() -> str:
-    """The command line without what only places files."""
-    kept = [f"--session={Path(SESSION.value).name}"] if SESSION.value else []
-    places = ("session", "output", "report_json", "measured")
-    for name in flags.FLAGS:
-        flag = flags.FLAGS[name]
-        if flag.present and name not in places:
-            kept.append(flag.serialize())
-    return shlex.join(["./bazelw", "run", "//serving:demo", *(["--", *kept] if kept else [])])
+    return command_line(
+        "//serving:demo", files=("session",), places=("output", "report_json", "measured")
+    )
 
 
 if __name__ == "__main__":

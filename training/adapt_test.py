@@ -1,10 +1,7 @@
 """The binaries that adapt, run as a user runs them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +10,13 @@ import pytest
 from cortex.checkpoint import load_checkpoint, save_checkpoint
 from cortex.data.open_session import open_session
 from tools.measured.table import read
+from training.binary_for_tests import run_binary
 from training.fitting.fit_config import FitConfig
 from training.fitting.train_config import TrainConfig
 from training.fitting.train_decoder import TrainingSession, train_decoder
 
 FROM = ("--model=source", "--source_session=old.npz", "--session=new.npz")
 SHORT = ("--unit_steps=2", "--whole_steps=1")
-
-
-def _run(folder: Path, binary: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"training.{binary}", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def _write(path: Path, units: int, seed: int) -> None:
@@ -61,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapted_decoder_is_written_and_scored(folder: Path) -> None:
-    done = _run(folder, "adapt", *FROM, *SHORT, "--output=adapted", "--trials=2", "--keep_source")
+    done = run_binary(
+        folder, "adapt", *FROM, *SHORT, "--output=adapted", "--trials=2", "--keep_source"
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"new: adapted to 2 trials, held-out velocity R2 -?\d\.\d{3}", done.stdout)
     adapted = load_checkpoint(folder / "adapted")
@@ -73,7 +61,9 @@ def test_an_adapted_decoder_is_written_and_scored(folder: Path) -> None:
 
 def test_a_curve_is_measured(folder: Path) -> None:
     where = ("--output=curve", "--measured=measured", "--rows=adapt/new")
-    done = _run(folder, "adaptation_curve", *FROM, *SHORT, *where, "--curve=1,all", "--splits=0")
+    done = run_binary(
+        folder, "adaptation_curve", *FROM, *SHORT, *where, "--curve=1,all", "--splits=0"
+    )
     assert done.returncode == 0, done.stderr
     points = json.loads((folder / "curve" / "curve.json").read_text())["points"]
     assert [(p["k"], p["trials"], p["steps"]) for p in points] == [
@@ -97,7 +87,7 @@ def test_a_curve_is_measured(folder: Path) -> None:
 def test_bad_input_is_one_line(
     folder: Path, binary: str, arguments: list[str], message: str
 ) -> None:
-    done = _run(folder, binary, *arguments, "--output=x")
+    done = run_binary(folder, binary, *arguments, "--output=x")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")

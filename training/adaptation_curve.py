@@ -9,7 +9,6 @@ added later.
 """
 
 import json
-import shlex
 from pathlib import Path
 
 from absl import flags
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from cortex import cli
 from cortex.errors import InputError
 from cortex.session import Session
+from tools.measured.command_line import command_line
 from tools.measured.table import measured_here, write
 from training import adapt_flags
 from training.adaptation.adaptation_config import adaptation_recipe
@@ -94,13 +94,11 @@ def _number(flag: str, text: str, *, least: int) -> int:
 
 
 def _command() -> str:
-    """The command line without what only places files."""
-    values = flags.FLAGS
-    kept = [f"--{name}={Path(getattr(values, name)).name}" for name in ("model", "session")]
-    kept += [f"--source_session={Path(path).name}" for path in values.source_session]
-    places = ("model", "session", "source_session", "output", "measured")
-    kept += [values[n].serialize() for n in values if values[n].present and n not in places]
-    return shlex.join(["./bazelw", "run", "//training:adaptation_curve", "--", *kept])
+    return command_line(
+        "//training:adaptation_curve",
+        files=("model", "session", "source_session"),
+        places=("output", "measured"),
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ in any order; the last one makes the tables.
 """
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from cortex import cli
 from cortex.data.open_session import open_session
 from cortex.errors import InputError
 from cortex.session import Session
+from tools.measured.command_line import command_line
 from tools.measured.table import measured_here, write
 from training.comparison.contest import Contest
 from training.comparison.contestants import KINDS, Entry, contestants
@@ -55,6 +55,12 @@ MEASURED = flags.DEFINE_string("measured", None, "also write measured tables int
 ROWS = flags.DEFINE_multi_string(
     "rows", None, "prefix of a session's rows, such as r2/chewie; once a session; default: r2/ID"
 )
+TABLES = flags.DEFINE_multi_string(
+    "table", None, "name of a session's measured table; once a session; default: its --rows"
+)
+ROW_KINDS = flags.DEFINE_list(
+    "row_kinds", "", "kinds with a row of their own, the others beside them; default: all"
+)
 ROW_NAMES = flags.DEFINE_list("row_names", "", "KIND=ROW pairs, such as wiener=ridge,cortex=xs")
 
 
@@ -65,7 +71,12 @@ def main(argv: list[str]) -> None:
     prefixes = ROWS.value or [f"r2/{session.session_id}" for session in sessions]
     if len(prefixes) != len(sessions):
         raise InputError(f"{len(prefixes)} --rows for {len(sessions)} sessions, expected one each")
+    tables = TABLES.value or [prefix.replace("/", "_") for prefix in prefixes]
+    if len(tables) != len(sessions):
+        raise InputError(f"{len(tables)} --table for {len(sessions)} sessions, expected one each")
     names = _row_names()
+    if unknown := [kind for kind in ROW_KINDS.value if kind not in KINDS]:
+        raise InputError(f"--row_kinds has {unknown[0]!r}, expected some of {', '.join(KINDS)}")
     ceilings = _ceilings(sessions)
     output = Path(OUTPUT.value)
     contest = Contest(
@@ -82,12 +93,14 @@ def main(argv: list[str]) -> None:
         standings(i, selected, inner_folds=INNER_FOLDS.value, ceiling=ceiling)
         for i, ceiling in enumerate(ceilings)
     ]
-    for session, prefix, each in zip(sessions, prefixes, results, strict=True):
-        print(as_text(f"{session.session_id}: velocity R2 on held-out trials", each), end="\n\n")
+    for i, each in enumerate(results):
+        title = f"{sessions[i].session_id}: velocity R2 on held-out trials"
+        print(as_text(title, each), end="\n\n")
         if MEASURED.value:
-            rows = measured_rows(prefix, each, names)
-            table = measured_here(prefix.replace("/", "_"), rows, command=_command())
-            write(table, Path(MEASURED.value))
+            rows = measured_rows(
+                prefixes[i], each, names, ceilings[i], only=ROW_KINDS.value or None
+            )
+            write(measured_here(tables[i], rows, command=_command()), Path(MEASURED.value))
     _write(output / "comparison.json", sessions, results)
 
 
@@ -164,14 +177,11 @@ def _write(path: Path, sessions: Sequence[Session], results: Sequence[list[Stand
 
 
 def _command() -> str:
-    """The command line without what only places files."""
-    kept = [f"--session={Path(path).name}" for path in SESSION.value]
-    kept += [f"--{f.name}={Path(f.value).name}" for f in (INIT_FROM, ORACLE) if f.value]
-    places = ("session", "init_from", "oracle", "output", "measured")
-    for name in flags.FLAGS:
-        if flags.FLAGS[name].present and name not in places:
-            kept.append(flags.FLAGS[name].serialize())
-    return shlex.join(["./bazelw", "run", "//training:baselines", "--", *kept])
+    return command_line(
+        "//training:baselines",
+        files=("session", "init_from", "oracle"),
+        places=("output", "measured"),
+    )
 
 
 if __name__ == "__main__":

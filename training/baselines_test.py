@@ -1,25 +1,20 @@
 """training:baselines, run as a user runs it."""
 
 import json
-import os
+import signal
 import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from training.binary_for_tests import run_binary, start_binary
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "training.baselines", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+
+def _run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run_binary(folder, "baselines", *arguments)
 
 
 @pytest.fixture
@@ -66,3 +61,26 @@ def test_bad_input_is_one_line(folder: Path) -> None:
     assert done.stderr.splitlines()[-1] == (
         "error: --splits=0,x, expected different seeds from 0 on, as in 0,1,2"
     )
+
+
+def test_workers_end_with_a_parent_that_was_killed(folder: Path) -> None:
+    short = ("--splits=0,1,2", "--kinds=gru", "--budget=4", "--processes=2", "--max_steps=500")
+    process = start_binary(folder, "baselines", "--session=bins.npz", "--output=out", *short)
+    workers = _eventually(lambda: _children(process.pid, "spawn_main"), 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not _eventually(lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists()], 0)
+
+
+def _children(parent: int, command: str) -> list[int]:
+    """Processes whose command line has a word in it."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(c) for c in children if command in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def _eventually(look: Callable[[], list[int]], number: int) -> list[int]:
+    """What a look finds once it is so many, or after a minute."""
+    until = time.monotonic() + 60
+    while len(found := look()) != number and time.monotonic() < until:
+        time.sleep(0.05)
+    return found

@@ -1,32 +1,19 @@
 """The binaries, run as a user runs them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-
-def _run(folder: Path, binary: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"training.{binary}", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from training.binary_for_tests import run_binary
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("work")
     for name, seed in (("a.nwb", "0"), ("b.nwb", "1")):
-        made = _run(
+        made = run_binary(
             path, "simulate", f"--output={name}", "--trials=6", "--units=8", f"--seed={seed}"
         )
         assert made.returncode == 0, made.stderr
@@ -34,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_then_evaluate_agree(folder: Path) -> None:
-    trained = _run(folder, "train", "--session=a.nwb", "--output=model", "--steps=3")
+    trained = run_binary(folder, "train", "--session=a.nwb", "--output=model", "--steps=3")
     assert trained.returncode == 0, trained.stderr
-    scored = _run(
+    scored = run_binary(
         *(folder, "evaluate", "--session=a.nwb", "--model=model", "--output=scores"),
         *("--measured=measured", "--rows=r2/a", "--lag_ms=120"),
     )
@@ -53,7 +40,7 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
     table = (folder / "measured" / "evaluate_simulated_0.md").read_text()
     assert "`r2/a/per_bin/cortex`" in table
     assert "--session=a.nwb --model=model --lag_ms=120.0 --rows=r2/a`" in table
-    other = _run(folder, "evaluate", "--session=b.nwb", "--model=model")
+    other = run_binary(folder, "evaluate", "--session=b.nwb", "--model=model")
     assert other.returncode == 2
     assert "not a recording that the model was trained on" in other.stderr
 
@@ -80,7 +67,7 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
 def test_bad_input_is_one_line(
     folder: Path, binary: str, arguments: list[str], message: str
 ) -> None:
-    done = _run(folder, binary, *arguments)
+    done = run_binary(folder, binary, *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")

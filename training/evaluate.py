@@ -3,7 +3,6 @@
 bazel run //training:evaluate -- --session=recording.nwb --model=decoder --output=scores
 """
 
-import shlex
 from pathlib import Path
 
 from absl import flags
@@ -11,6 +10,7 @@ from absl import flags
 from cortex import cli
 from cortex.checkpoint import load_checkpoint
 from cortex.data.open_session import open_session
+from tools.measured.command_line import command_line
 from tools.measured.table import measured_here, write
 from training.evaluation.evaluation import evaluate
 from training.evaluation.measured_rows import measured_rows
@@ -60,14 +60,11 @@ def main(argv: list[str]) -> None:
 
 
 def _command() -> str:
-    """The command line without what only places files."""
-    kept = [
-        f"--{flag.name}={Path(flag.value).name}" for flag in (SESSION, MODEL, ORACLE) if flag.value
-    ]
-    for flag in (LAG_MS, DEVICE, ROWS):
-        if flags.FLAGS[flag.name].present:
-            kept.append(flags.FLAGS[flag.name].serialize())
-    return shlex.join(["./bazelw", "run", "//training:evaluate", "--", *kept])
+    return command_line(
+        "//training:evaluate",
+        files=("session", "model", "oracle"),
+        places=("output", "measured"),
+    )
 
 
 if __name__ == "__main__":

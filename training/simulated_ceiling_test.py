@@ -1,9 +1,7 @@
 """The binary, run as a user runs it: goes on where it was, and refuses other files."""
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +10,14 @@ import pytest
 from cortex.data.nwb_writer import write_nwb
 from cortex.data.open_session import open_session
 from cortex.data.simulator import SimulatorConfig, simulate
+from training.binary_for_tests import run_binary
 from training.fitting.provenance import session_digest
 from training.oracle.ceiling import read_ceiling
 from training.samples.splits import split_trials
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "training.simulated_ceiling", "--particles=44", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def _run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run_binary(folder, "simulated_ceiling", "--particles=44", *arguments)
 
 
 @pytest.fixture(scope="module")

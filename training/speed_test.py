@@ -1,26 +1,17 @@
 """The speed binary, on a CPU and a small session."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from tools.measured.table import read
+from training.binary_for_tests import run_binary
 
 
 def test_every_figure_has_its_row(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "training.speed", "--sizes=nano", "--steps=2"),
-            *("--trials_a_batch=2", "--trial_steps=20", "--units=20", "--measured=measured"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+    done = run_binary(
+        tmp_path,
+        *("speed", "--sizes=nano", "--steps=2"),
+        *("--trials_a_batch=2", "--trial_steps=20", "--units=20", "--measured=measured"),
     )
     assert done.returncode == 0, done.stderr
     rows = {row.name: row for row in read(tmp_path / "measured" / "train_speed.json").rows}

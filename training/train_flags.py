@@ -29,6 +29,9 @@ def define() -> None:
     flags.DEFINE_float("unit_mixing", None, "largest share of units from another trial", 0.0, 1.0)
     flags.DEFINE_integer("movements", None, "kinds of movement that the readout mixes", 1)
     flags.DEFINE_float("movement_weight", None, "weight of the loss of the kind", lower_bound=0.0)
+    flags.DEFINE_float(
+        "expert_weight", None, "weight of the velocity loss of a trial's own kind", lower_bound=0.0
+    )
     flags.DEFINE_integer("crop_steps", None, "longest piece of a trial in training, steps", 1)
     flags.DEFINE_float("velocity_weight", None, "weight of the velocity loss", lower_bound=0.0)
     flags.DEFINE_float("masked_weight", None, "weight of the masked-spike loss", lower_bound=0.0)
@@ -75,7 +78,14 @@ def train_config(recording: Session) -> TrainConfig:
         augmentation=augmentation,
         **_given(
             *("steps", "batch_trials", "learning_rate", "weight_decay", "velocity_weight"),
-            *("masked_weight", "movement_weight", "precision", "compile_blocks", "seed"),
+            *(
+                "masked_weight",
+                "movement_weight",
+                "expert_weight",
+                "precision",
+                "compile_blocks",
+                "seed",
+            ),
         ),
     )
     shape = {**base.shape, **_given("weighting", "movements")}

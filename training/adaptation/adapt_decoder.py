@@ -10,9 +10,9 @@ from cortex.model import Model
 from cortex.session import Session
 from cortex.vocabulary import unit_names
 from training.adaptation.adaptation_config import AdaptationConfig
-from training.adaptation.unit_matching import KnownUnits, matched_embeddings
+from training.adaptation.unit_matching import KnownUnits, matched_tables
 from training.fitting.fit import OnReport, fitting
-from training.fitting.initialise import UNIT_EMBEDDING, initialise
+from training.fitting.initialise import initialise
 from training.fitting.provenance import device_name, session_digest, versions
 from training.fitting.train_decoder import TrainingSession, known_kinds
 from training.fitting.turns import Work, finished
@@ -82,7 +82,7 @@ def decoder_adaptation(
     )
     known = initialise(model, vocabulary, source)
     if alike:
-        _start_alike(model, source, session, matched_embeddings(alike, session, trials))
+        _start_alike(model, source, session, matched_tables(alike, session, trials))
     augmentation = (config.whole or config.units).augmentation
     samples = trial_samples(session, trials)
     kinds = known_kinds(source)
@@ -150,12 +150,13 @@ def _check_together(source: Checkpoint, session: Session) -> None:
 
 @torch.no_grad()
 def _start_alike(
-    model: Model, source: Checkpoint, session: Session, embedding_UD: torch.Tensor
+    model: Model, source: Checkpoint, session: Session, tables: dict[str, torch.Tensor]
 ) -> None:
-    """Gives the units that the source does not know the embeddings of those they resemble."""
+    """Gives the units that the source does not know what those have that they resemble."""
     known = set(source.unit_ids)
     new = torch.tensor([name not in known for name in unit_names(session)])
-    model.get_parameter(UNIT_EMBEDDING)[new] = embedding_UD[new]
+    for name, table in tables.items():
+        model.get_parameter(name)[new] = table[new]
 
 
 def _set_scale(model: Model, trials: TrialTensors, prior_trials: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from cortex.errors import InputError
 from cortex.session import Session
 from training.fitting.fit_config import FitConfig
-from training.fitting.initialise import UNIT_EMBEDDING
+from training.fitting.initialise import UNIT_TABLES
 from training.fitting.recipe import recipe
 from training.samples.augmentation import AugmentationConfig
 
@@ -21,7 +21,7 @@ class AdaptationConfig:
         dropout: of the residual updates, in both stages.
         prior_trials: trials that the source's mean and scale of the velocity count for, beside
             those of the new recording: one reach does not tell how fast hands move.
-        units: the first stage; it trains the unit embeddings alone.
+        units: the first stage; it trains what belongs to single units alone.
         whole: the second stage; None for the first one alone.
     """
 
@@ -57,7 +57,7 @@ def adaptation_recipe(session: Session, n_trials: int) -> AdaptationConfig:
         learning_rate=UNIT_RATE,
         average_decay=0.9,
         masked_weight=0.1,
-        train_only=(UNIT_EMBEDDING,),
+        train_only=UNIT_TABLES,
         keep_scale=True,
         augmentation=UNVARIED,
     )

@@ -1,4 +1,4 @@
-"""Embeddings for units that a model has never seen, from those of units that are tuned alike."""
+"""What to start units with that a model has never seen: that of units that are tuned alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cortex.errors import InputError
 from cortex.session import Session
 from cortex.vocabulary import unit_names
 from training.adaptation.unit_tuning import Array, Points, fit_tuning, log_rates, tuning_points
-from training.fitting.initialise import UNIT_EMBEDDING
+from training.fitting.initialise import UNIT_TABLES
 
 # Shape (and inverse scale) of the gamma prior on how much more a unit fires than one tuned alike.
 GAIN_SHAPE = 1.0
@@ -21,16 +21,16 @@ GAIN_SHAPE = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class KnownUnits:
-    """Units whose embeddings were learnt, and what they are tuned to.
+    """Units that a model has learnt, and what they are tuned to.
 
     Attributes:
         tuning: (units, 4) as fit_tuning gives it.
-        embedding_UD: their embeddings.
+        tables: (units, ...) what was learnt of them, by the parameter's name.
         scale: velocity that the tuning counts as one.
     """
 
     tuning: Array
-    embedding_UD: Tensor
+    tables: dict[str, Tensor]
     scale: float
 
 
@@ -62,19 +62,22 @@ def known_units(checkpoint: Checkpoint, sessions: Sequence[Session]) -> KnownUni
             )
         tuning.append(fit_tuning(points, scale))
         rows += [row[name] for name in names]
+    weights = checkpoint.model.state_dict()
     return KnownUnits(
         tuning=np.concatenate(tuning),
-        embedding_UD=checkpoint.model.state_dict()[UNIT_EMBEDDING][torch.tensor(rows)],
+        tables={
+            name: weights[name][torch.tensor(rows)] for name in weights.keys() & set(UNIT_TABLES)
+        },
         scale=scale,
     )
 
 
-def matched_embeddings(known: KnownUnits, session: Session, trials: Sequence[int]) -> Tensor:
-    """(units, D) the expected embedding of each of a session's units.
+def matched_tables(known: KnownUnits, session: Session, trials: Sequence[int]) -> dict[str, Tensor]:
+    """(units, ...) the expected rows of each of a session's units, by the parameter's name.
 
     Every known unit is one guess of what a new unit may be; the guesses are weighted by how likely
-    they make the new unit's spikes in the trials. Few trials leave many guesses standing, and so an
-    embedding near the mean; many single out the units that are tuned alike.
+    they make the new unit's spikes in the trials. Few trials leave many guesses standing, and so
+    rows near the mean; many single out the units that are tuned alike.
 
     Args:
         known: the guesses.
@@ -83,7 +86,9 @@ def matched_embeddings(known: KnownUnits, session: Session, trials: Sequence[int
     """
     points = tuning_points(session, trials)
     weights = softmax(_log_likelihood(known, points), axis=1)
-    return torch.from_numpy(weights).to(known.embedding_UD) @ known.embedding_UD
+    return {
+        name: torch.from_numpy(weights).to(table) @ table for name, table in known.tables.items()
+    }
 
 
 def _log_likelihood(known: KnownUnits, points: Points) -> Array:

@@ -6,8 +6,9 @@ import torch
 
 from cortex.errors import InputError
 from training.adaptation.planted_for_tests import HELD_OUT, NEW_TRIALS, planted
-from training.adaptation.unit_matching import known_units, matched_embeddings
+from training.adaptation.unit_matching import known_units, matched_tables
 from training.adaptation.unit_tuning import fit_tuning, log_rates, tuning_points
+from training.fitting.initialise import UNIT_EMBEDDING
 from training.samples.session_for_tests import make_session
 
 
@@ -29,17 +30,19 @@ def test_tuning_is_what_was_planted() -> None:
 
 def test_many_trials_find_the_twin() -> None:
     known = known_units(planted().source, [planted().first])
-    matched = matched_embeddings(known, planted().new, [*NEW_TRIALS, *HELD_OUT])
-    twin = known.embedding_UD[torch.from_numpy(planted().twin)]
-    distance = torch.cdist(matched, known.embedding_UD)
+    matched = matched_tables(known, planted().new, [*NEW_TRIALS, *HELD_OUT])[UNIT_EMBEDDING]
+    embedding = known.tables[UNIT_EMBEDDING]
+    twin = embedding[torch.from_numpy(planted().twin)]
+    distance = torch.cdist(matched, embedding)
     assert (distance.argmin(1).numpy() == planted().twin).mean() > 0.8
-    assert (matched - twin).norm() < 0.5 * (known.embedding_UD.mean(0) - twin).norm()
+    assert (matched - twin).norm() < 0.5 * (embedding.mean(0) - twin).norm()
 
 
 def test_no_trial_leaves_every_guess_standing() -> None:
     known = known_units(planted().source, [planted().first])
-    matched = matched_embeddings(known, planted().new, [])
-    torch.testing.assert_close(matched, known.embedding_UD.mean(0).expand_as(matched))
+    matched = matched_tables(known, planted().new, [])[UNIT_EMBEDDING]
+    embedding = known.tables[UNIT_EMBEDDING]
+    torch.testing.assert_close(matched, embedding.mean(0).expand_as(matched))
 
 
 def test_a_recording_of_strangers_is_refused() -> None:

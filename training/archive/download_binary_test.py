@@ -1,9 +1,7 @@
 """The download binary as a user runs it, and a decoder learnt from what it brings."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from cortex.data.simulator import SimulatorConfig, simulate
 from training.archive.assets import BLOCK_BYTES
 from training.archive.dandisets import find_dandiset
 from training.archive.stand_in import Fault, StandIn, stand_in
+from training.binary_for_tests import start_binary
 
 TRAIN = "sub-J/sub-J_ses-small_desc-train_behavior+ecephys.nwb"
 TEST = "sub-J/sub-J_ses-small_desc-test_ecephys.nwb"
@@ -41,20 +40,9 @@ def _clean(archive: StandIn) -> None:
     archive.requests.clear()
 
 
-def _start(folder: Path, binary: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", f"training.{binary}", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def _download(folder: Path, archive_url: str, *arguments: str) -> "subprocess.Popen[str]":
     asked = ("--dandiset=000140", "--output=recordings", f"--archive={archive_url}")
-    return _start(folder, "download", *asked, *arguments)
+    return start_binary(folder, "download", *asked, *arguments)
 
 
 def test_a_downloaded_recording_is_learnt_from(archive: StandIn, tmp_path: Path) -> None:
@@ -73,7 +61,7 @@ def test_a_downloaded_recording_is_learnt_from(archive: StandIn, tmp_path: Path)
     assert len(train.unit_ids) == 6
     assert test.unit_ids == train.unit_ids
     assert not len(test.behavior.time_bin)
-    learnt = _start(
+    learnt = start_binary(
         tmp_path,
         "train",
         f"--session=recordings/000140/{TRAIN}",

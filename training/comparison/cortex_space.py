@@ -24,12 +24,12 @@ def cortex_space(
     return SearchSpace(
         base=CortexCandidate(config=config, init_from=init_from),
         choices={
-            "config.dropout": (0.3, 0.4, 0.5),
+            "config.dropout": (0.2, 0.4, 0.5),
             "config.fit.steps": (400, 600, 900),
-            "config.fit.learning_rate": (1e-3, 2e-3, 4e-3),
-            "config.fit.masked_weight": (0.0, 0.05, 0.2),
-            "config.fit.augmentation.event_dropout": (0.2, 0.4, 0.5),
-            "config.fit.augmentation.unit_dropout": (0.5, 0.7, 0.9),
-            "config.fit.augmentation.unit_mixing": (0.0, 0.6, 1.0),
+            "config.fit.masked_weight": (0.0, 0.02, 0.05),
+            "config.fit.expert_weight": (1.0, 3.0),
+            "config.fit.augmentation.event_dropout": (0.2, 0.3, 0.4),
+            "config.fit.augmentation.unit_dropout": (0.4, 0.6, 0.8),
+            "config.fit.augmentation.unit_mixing": (0.6, 1.0),
         },
     )

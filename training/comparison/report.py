@@ -1,10 +1,11 @@
 """Standings for readers: a table, and rows of a measured one."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tools.measured.table import Row
 from training.comparison.standings import Standing
+from training.oracle.ceiling import Ceiling
 
 
 def as_text(title: str, standings: Sequence[Standing]) -> str:
@@ -21,17 +22,24 @@ def as_text(title: str, standings: Sequence[Standing]) -> str:
 
 
 def measured_rows(
-    prefix: str, standings: Sequence[Standing], names: Mapping[str, str]
+    prefix: str,
+    standings: Sequence[Standing],
+    names: Mapping[str, str],
+    ceiling: Ceiling | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> list[Row]:
-    """A row a kind of decoder, with the others' figures beside it.
+    """A row a kind of decoder, with the others' figures beside it, and one for the ceiling.
 
     Args:
         prefix: of the rows' names, as in "r2/chewie".
         standings: the session's.
         names: what kinds are called in rows, where it is not their own name.
+        ceiling: the session's, where it is known.
+        only: kinds with a row; None for all, and the ceiling.
     """
     called = {each.kind: names.get(each.kind, each.kind) for each in standings}
-    return [
+    rows = [
         Row(
             name=f"{prefix}/{called[each.kind]}",
             value=each.mean,
@@ -40,17 +48,31 @@ def measured_rows(
             note="; ".join(filter(None, [_spread(each), _more(each)])),
         )
         for each in standings
+        if only is None or each.kind in only
     ]
+    return [*rows, _ceiling_row(prefix, ceiling)] if ceiling and only is None else rows
+
+
+def _ceiling_row(prefix: str, ceiling: Ceiling) -> Row:
+    return Row(
+        name=f"{prefix}/oracle_causal",
+        value=ceiling.r2_causal,
+        unit="R2",
+        note=f"given the true tuning; {len(ceiling.trials)} of the held-out trials; "
+        f"{ceiling.r2_smoothed:.3f} from all of a trial's spikes",
+    )
 
 
 def _spread(each: Standing) -> str:
     scores = ", ".join(f"{r2:.3f}" for r2 in each.r2.values())
     tries = len(next(iter(each.inner_r2.values())))
+    seconds = statistics.fmean(each.seconds.values())
     many = f"mean of {len(each.r2)} splits by trial ({scores}), sd {each.sd:.3f}"
     return (
         f"{many if len(each.r2) > 1 else 'one split by trial'}; "
         f"{each.parameters:,} parameters; "
-        f"{f'best of {tries} by inner validation' if tries else 'one configuration'}"
+        f"{f'best of {tries} by inner validation' if tries else 'one configuration'}, "
+        f"{seconds:.0f} s from first step to score"
     )
 
 

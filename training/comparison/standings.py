@@ -23,6 +23,8 @@ class Standing:
         inner_r2: the candidates' R2 on the inner folds, by split, in the order drawn.
         streamed_r2: by split, for kinds that stream.
         streamed_difference: largest difference of streamed to offline velocity, likewise.
+        seconds: from the first step to the score, by split, of the fits that were scored on the
+            test trials.
         ceiling_share: by split, R2 over the causal ceiling's on the ceiling's trials; only splits
             that test on all of those.
     """
@@ -35,6 +37,7 @@ class Standing:
     inner_r2: dict[int, list[float]]
     streamed_r2: dict[int, float]
     streamed_difference: dict[int, float]
+    seconds: dict[int, float]
     ceiling_share: dict[int, float]
 
     @property
@@ -80,6 +83,7 @@ def standings(
                 for s, scored in pairs
                 if scored.streamed_difference is not None
             },
+            seconds={s.split: s.outcome.seconds for s, _ in pairs},
             ceiling_share={
                 s.split: scored.trials.r2(set(ceiling.trials)) / ceiling.r2_causal
                 for s, scored in pairs

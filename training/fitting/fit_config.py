@@ -24,6 +24,7 @@ class FitConfig:
         masked_per_step: units a step whose counts are hidden.
         velocity_weight: weight of the velocity loss; 0 to learn from spikes alone.
         movement_weight: weight of the loss of the kind of movement, where the model mixes kinds.
+        expert_weight: weight of the velocity loss of each trial's own kind of movement, likewise.
         average_decay: decay of the weights' running average, which is what is kept.
         validate_every: steps between looks at the validation trials, where there are any.
         patience: looks without an improvement after which training stops.
@@ -45,10 +46,11 @@ class FitConfig:
     weight_decay: float = 0.02
     embedding_eps: float = 1e-8
     clip_norm: float = 1.0
-    masked_weight: float = 0.05
+    masked_weight: float = 0.02
     masked_per_step: int = 4
     velocity_weight: float = 1.0
     movement_weight: float = 0.3
+    expert_weight: float = 1.0
     average_decay: float = 0.98
     validate_every: int = 50
     patience: int = 8

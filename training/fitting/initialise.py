@@ -7,11 +7,13 @@ from cortex.errors import InputError
 from cortex.model import Model
 
 UNIT_EMBEDDING = "cross.tokenizer.unit.weight"
+# Parameters with a row a unit; models of one kind of movement have no evidence.
+UNIT_TABLES = (UNIT_EMBEDDING, "evidence.unit.weight")
 
 
 @torch.no_grad()
 def initialise(model: Model, vocabulary: tuple[str, ...], source: Checkpoint) -> int:
-    """Copies every weight; a unit that the source does not know keeps its fresh embedding.
+    """Copies every weight; what belongs to a unit that the source does not know stays fresh.
 
     Widths, depths and bins a step must agree. The bin's width in time need not: an attention that
     spans 8 steps of 50 ms is a start for one that spans 8 of 100 ms.
@@ -28,7 +30,7 @@ def initialise(model: Model, vocabulary: tuple[str, ...], source: Checkpoint) ->
         InputError: a tensor is missing, too many, or has another shape.
     """
     own, theirs = model.state_dict(), source.model.state_dict()
-    for name in sorted({*own, *theirs} - {UNIT_EMBEDDING}):
+    for name in sorted({*own, *theirs} - set(UNIT_TABLES)):
         expected, found = (
             "none" if name not in state else f"shape {tuple(state[name].shape)}"
             for state in (own, theirs)
@@ -40,9 +42,9 @@ def initialise(model: Model, vocabulary: tuple[str, ...], source: Checkpoint) ->
             )
     known = {name: row for row, name in enumerate(source.unit_ids)}
     rows = [(i, known[name]) for i, name in enumerate(vocabulary) if name in known]
-    embedding = own[UNIT_EMBEDDING].clone()
     if rows:
         mine, its = (torch.tensor(column) for column in zip(*rows, strict=True))
-        embedding[mine] = theirs[UNIT_EMBEDDING][its]
-    model.load_state_dict({**theirs, UNIT_EMBEDDING: embedding})
+        for table in own.keys() & set(UNIT_TABLES):
+            own[table][mine] = theirs[table][its]
+    model.load_state_dict({**theirs, **{t: own[t] for t in own.keys() & set(UNIT_TABLES)}})
     return len(rows)

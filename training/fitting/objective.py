@@ -1,6 +1,6 @@
 """The training loss: velocity, the kind of movement, and the counts that were hidden."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from cortex.cross_attention import step_numbers
 from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
 from cortex.model import Model
+from cortex.movements import velocity_if
 from training.fitting.fit_config import FitConfig
 from training.samples.masked_spikes import HiddenCounts
 from training.samples.trial_tensors import TrialBatch
@@ -51,18 +52,21 @@ class Objective(nn.Module):
         config = self.config
         model = self.model
         phases = torch.arange(model.shape.grid.bins_per_step, device=batch.inside_BS.device)
-        if hidden is None or not isinstance(model, Model):
+        if not isinstance(model, Model):
             return self._velocity_loss(model(batch.events, phases), batch, share)
-        step_BS = step_numbers(hidden.batch)
-        latents = model.encode(hidden.batch)
-        outputs = model.read_outputs(latents, step_BS, phases)
-        counts = model.count_logits(latents, step_BS, hidden.unit_BSQ)
-        loss = config.velocity_weight * self._velocity_loss(
-            model.velocity_of(outputs), batch, share
-        ) + config.masked_weight * _count_loss(counts, hidden, batch, share)
-        if model.config.movements > 1:
-            logits = model.movement_logits(outputs)
+        events = batch.events if hidden is None else hidden.batch
+        step_BS = step_numbers(events)
+        latents = model.encode(events)
+        velocity = model.read_velocity(latents, step_BS, phases)
+        logits = model.movement_logits(events)
+        decoded = model.velocity_of(velocity, logits)
+        loss = config.velocity_weight * self._velocity_loss(decoded, batch, share)
+        if hidden is not None:
+            counts = model.count_logits(latents, step_BS, hidden.unit_BSQ)
+            loss = loss + config.masked_weight * _count_loss(counts, hidden, batch, share)
+        if logits is not None:
             loss = loss + config.movement_weight * _movement_loss(logits, batch, share)
+            loss = loss + config.expert_weight * self._expert_loss(velocity, batch, share)
         return loss
 
     def decode(self, events: EventBatch, query_phase_Q: Tensor) -> Tensor:
@@ -76,6 +80,12 @@ class Objective(nn.Module):
         loss = F.huber_loss(error, torch.zeros_like(error), delta=HUBER_DELTA, reduction="none")
         return (loss.sum(-1) * batch.labelled_BSP).sum() / share.labels
 
+    def _expert_loss(self, velocity_BSPN2: Tensor, batch: TrialBatch, share: Share) -> Tensor:
+        """The velocity loss of each trial's own kind of movement, where that is known."""
+        own = self.model.denormalise(velocity_if(velocity_BSPN2, batch.movement_B.clamp_min(0)))
+        known_BSP = batch.labelled_BSP & (batch.movement_B >= 0)[:, None, None]
+        return self._velocity_loss(own, replace(batch, labelled_BSP=known_BSP), share)
+
 
 def _count_loss(logits: Tensor, hidden: HiddenCounts, batch: TrialBatch, share: Share) -> Tensor:
     bucket = hidden.count_BSQ.clamp(max=logits.shape[-1] - 1)
@@ -84,9 +94,9 @@ def _count_loss(logits: Tensor, hidden: HiddenCounts, batch: TrialBatch, share: 
     return (per_step * batch.inside_BS).sum() / share.steps
 
 
-def _movement_loss(logits_BSPN: Tensor, batch: TrialBatch, share: Share) -> Tensor:
-    kind = batch.movement_B[:, None, None].expand(logits_BSPN.shape[:-1])
+def _movement_loss(logits_BSN: Tensor, batch: TrialBatch, share: Share) -> Tensor:
+    kind = batch.movement_B[:, None].expand(logits_BSN.shape[:-1])
     loss = F.cross_entropy(
-        logits_BSPN.float().flatten(0, -2), kind.flatten(), ignore_index=-1, reduction="none"
+        logits_BSN.flatten(0, -2), kind.flatten(), ignore_index=-1, reduction="none"
     )
-    return (loss.view_as(kind) * batch.labelled_BSP).sum() / share.labels
+    return (loss.view_as(kind) * batch.labelled_BSP.sum(-1)).sum() / share.labels
