@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from cortex.event_batch import EventBatch
 from cortex.model_config import ModelConfig
 from cortex.tokenizer import Tokenizer
-from kernels.event_attention import EventTables, event_sums, event_tables, normalise, sum_lags
+from kernels.event_attention import (
+    EventTables,
+    event_reads,
+    event_step,
+    event_tables,
+    normalise,
+    pack,
+)
 from kernels.rotary import rotary_phases, rotate
 
 
@@ -43,18 +50,35 @@ class CrossAttention(nn.Module):
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Latents (B, S, L, D) of every step of a session."""
-        return self.latents(sum_lags(self.step_sums(batch)))
+        row, count = self.rows(batch)
+        return self._latents(event_reads(row, count, self._kept(), self.config.weighting))
 
-    def step_sums(self, batch: EventBatch) -> Tensor:
-        """(B, S, J, H, L, K) what each step's events give to it and to the J - 1 steps after it."""
-        row_BSE = self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
-        return event_sums(row_BSE, batch.mask_BSE, self._prepared or self.tables())
+    def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Tensor:
+        """Latents (B, L, D) of one step of B streams.
 
-    def latents(self, sums_HLK: Tensor) -> Tensor:
-        """Latents (..., L, D) from the sums (..., H, L, K) over all events that a step sees."""
-        read = normalise(sums_HLK, self.config.weighting).transpose(-3, -2).flatten(-2)
+        Args:
+            sums_PJHLK: what events so far give to the next J steps of every slot; updated.
+            slot_B: distinct slots.
+            step_B: the steps' numbers.
+            batch: the steps' events, S = 1.
+        """
+        row, count = self.rows(batch)
+        sums = event_step(sums_PJHLK, slot_B, step_B, row[:, 0], count[:, 0], self._kept())
+        return self._latents(normalise(sums, self.config.weighting))
+
+    def rows(self, batch: EventBatch) -> tuple[Tensor, Tensor]:
+        """Rows (B, S, E) of the events in the tables, and how many (B, S) each step has."""
+        row = self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
+        return row, batch.mask_BSE.sum(-1)
+
+    def _latents(self, read_HLK: Tensor) -> Tensor:
+        """Latents (..., L, D) from what they read (..., H, L, K)."""
+        read = read_HLK.transpose(-3, -2).flatten(-2)
         update: Tensor = self.dropout(self.out(read.to(self.out.weight.dtype)))
         return self.latents_LD + update
+
+    def _kept(self) -> EventTables:
+        return self._prepared or self.tables()
 
     def tables(self) -> EventTables:
         """Weights and values of every token there is, at every lag."""
@@ -75,7 +99,7 @@ class CrossAttention(nn.Module):
     @torch.no_grad()
     def prepare(self) -> None:
         """Keeps the tables, once weights and device are final; `train` forgets them."""
-        self._prepared = self.tables()
+        self._prepared = pack(self.tables(), self.out.weight.dtype)
 
     def train(self, mode: bool = True) -> "CrossAttention":
         """As for any module."""

@@ -1,17 +1,25 @@
 """A decoder ready to run: a loaded model with its streams."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from cortex.bucket import padded
+from cortex.captured import Captured
 from cortex.checkpoint import Checkpoint, load_checkpoint
 from cortex.errors import InputError
 from cortex.event_batch import EventBatch, collate
 from cortex.events import Events
+from cortex.precision import Precision, to_bfloat16
 from cortex.streaming import StreamCache
+
+# Of an EventBatch, in its order.
+COLUMNS = tuple(field.name for field in fields(EventBatch))
 
 Velocities = npt.NDArray[np.float32]
 
@@ -32,16 +40,28 @@ class Decoder:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str = "cpu", max_streams: int = 64
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        max_streams: int = 64,
+        precision: Precision = "fp32",
     ) -> None:
         """Moves the model to a device and makes room for streams.
+
+        Args:
+            checkpoint: the model; under "bf16" a copy of it runs.
+            device: "cpu", or a GPU's name.
+            max_streams: streams that can be open at once.
+            precision: "fp32" or "bf16" weights, activations and caches.
 
         Raises:
             InputError: the device is not there.
         """
         try:
             self.device = torch.device(device)
-            self.model = checkpoint.model.to(self.device).eval()
+            model = to_bfloat16(checkpoint.model) if precision == "bf16" else checkpoint.model
+            self.model = model.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"device {device!r} cannot be used: {reason}") from error
@@ -51,15 +71,29 @@ class Decoder:
         self.grid = checkpoint.model.config.grid
         self.unit_ids = checkpoint.unit_ids
         self.velocity_unit = checkpoint.velocity_unit
-        self._cache = StreamCache(self.model, max_streams)
+        # One slot more, for the rows that only fill a batch up.
+        self._cache = StreamCache(self.model, max_streams + 1)
+        self._spare_slot = max_streams
+        self._cache.reset(self._spare_slot)
         self._free = list(reversed(range(max_streams)))
         self._steps_done: dict[int, int] = {}
         self._last_bin = torch.tensor([self.grid.bins_per_step - 1], device=self.device)
+        on_gpu = self.device.type == "cuda"
+        self._window_graphs = Captured(self._decode_windows) if on_gpu else None
+        self._step_graphs = Captured(self._decode_steps) if on_gpu else None
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", max_streams: int = 64) -> "Decoder":
+    def load(
+        cls,
+        path: Path,
+        *,
+        device: str = "cpu",
+        max_streams: int = 64,
+        precision: Precision = "fp32",
+    ) -> "Decoder":
         """A decoder from a checkpoint directory. Raises InputError when it cannot be used."""
-        return cls(load_checkpoint(path), device=device, max_streams=max_streams)
+        checkpoint = load_checkpoint(path)
+        return cls(checkpoint, device=device, max_streams=max_streams, precision=precision)
 
     @torch.inference_mode()
     def decode(self, windows: Sequence[Events]) -> Velocities:
@@ -70,13 +104,17 @@ class Decoder:
                 empty at its first step.
         """
         batch = self._collate(windows, self.grid.window_steps)
-        velocity = self.model(batch, self._last_bin)[:, -1, 0]
-        return velocity.cpu().numpy()  # type: ignore[no-any-return]
+        if self._window_graphs is None:
+            return self._decode_windows(*vars(batch).values()).numpy()
+        inputs = tuple(vars(padded(batch)).values())
+        if not self._window_graphs.has(*inputs):
+            self._window_graphs.capture(*(x.to(self.device) for x in inputs))
+        return self._window_graphs(*inputs)[: len(windows)].cpu().numpy()
 
     def open(self) -> int:
         """Opens an empty stream and returns its slot. Raises InputError when all are taken."""
         if not self._free:
-            raise InputError(f"all {self._cache.slots} streams are open, expected fewer at once")
+            raise InputError(f"all {self._spare_slot} streams are open, expected fewer at once")
         slot = self._free.pop()
         self._cache.reset(slot)
         self._steps_done[slot] = 0
@@ -107,8 +145,7 @@ class Decoder:
                 raise InputError(f"stream slot {slot} is not open")
         if len(set(slots)) != len(slots):
             raise InputError(f"stream slots {list(slots)} repeat, expected distinct ones")
-        slot_B = torch.tensor(slots, dtype=torch.int64, device=self.device)
-        velocity = self._cache.step(slot_B, self._collate(events, 1), self._last_bin)[:, 0]
+        velocity = self._step(torch.tensor(slots, dtype=torch.int64), self._collate(events, 1))
         for slot in slots:
             self._steps_done[slot] += 1
         return velocity.cpu().numpy()
@@ -117,6 +154,26 @@ class Decoder:
         """Steps of the window that the stream's last answer rests on."""
         return min(self._steps_done[slot], self.grid.window_steps)
 
+    def _step(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
+        if self._step_graphs is None:
+            return self._decode_steps(slot_B, *vars(batch).values())
+        batch = padded(batch)
+        spare = slot_B.new_full((len(batch.first_step_B),), self._spare_slot)
+        inputs = (spare, *vars(batch).values())
+        if not self._step_graphs.has(*inputs):
+            # On the spare slot alone: no stream may take part in a rehearsal.
+            self._step_graphs.capture(*(x.to(self.device) for x in inputs))
+        slots = torch.cat((slot_B, spare[len(slot_B) :]))
+        return self._step_graphs(slots, *inputs[1:])[: len(slot_B)]
+
+    def _decode_windows(self, *columns: Tensor) -> Tensor:
+        batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
+        velocity: Tensor = self.model(batch, self._last_bin)[:, -1, 0]
+        return velocity
+
+    def _decode_steps(self, slot_B: Tensor, *columns: Tensor) -> Tensor:
+        batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
+        return self._cache.step(slot_B, batch, self._last_bin)[:, 0]
+
     def _collate(self, samples: Sequence[Events], n_steps: int) -> EventBatch:
-        batch = collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
-        return batch.to(self.device)
+        return collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)

@@ -4,11 +4,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cortex.model_config import ModelConfig
-from kernels.rotary import rotate
-from kernels.window_attention import window_attention
+from cortex.norm_linear import NormLinear
+from kernels.linear_add import linear_add
+from kernels.window_attention import rotary_window_attention
 
 
 class LatentBlock(nn.Module):
@@ -23,11 +23,9 @@ class LatentBlock(nn.Module):
         dim = config.dim
         self.heads = config.heads
         self.window_steps = config.grid.window_steps
-        self.attention_norm = nn.RMSNorm(dim, eps=1e-6)
-        self.qkv_linear = nn.Linear(dim, 3 * dim, bias=False)
+        self.project = NormLinear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim, bias=False)
-        self.mlp_norm = nn.RMSNorm(dim, eps=1e-6)
-        self.up = nn.Linear(dim, 4 * dim, bias=False)
+        self.up = NormLinear(dim, 4 * dim, activation="gelu")
         self.down = nn.Linear(4 * dim, dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         # Residual updates of a fresh model sum to the scale of one, whatever its depth.
@@ -37,17 +35,22 @@ class LatentBlock(nn.Module):
 
     def forward(self, x_BSLD: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:
         """Latents (B, S, L, D) of every step of a session, given all steps' rotary phases."""
-        q, k, v = self.qkv(x_BSLD, phases)
-        return self.finish(x_BSLD, window_attention(q, k, v, window=self.window_steps))
+        q, k, v = self.qkv(x_BSLD).unbind(-3)
+        read = rotary_window_attention(q, k, v, phases, phases, window=self.window_steps)
+        return self.finish(x_BSLD, read)
 
-    def qkv(self, x_SLD: Tensor, phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values, each (..., L, H, K), of latents (..., L, D)."""
-        qkv = self.qkv_linear(self.attention_norm(x_SLD)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.unbind(-3)
-        return rotate(q, phases), rotate(k, phases), v
+    def qkv(self, x_SLD: Tensor) -> Tensor:
+        """Queries, keys and values (..., L, 3, H, K), not rotated, of latents (..., L, D)."""
+        qkv: Tensor = self.project(x_SLD).unflatten(-1, (3, self.heads, -1))
+        return qkv
 
     def finish(self, x_SLD: Tensor, read_SLHK: Tensor) -> Tensor:
         """Latents (..., L, D) after what attention read (..., L, H, K) and the MLP."""
-        x: Tensor = x_SLD + self.dropout(self.out(read_SLHK.flatten(-2)))
-        hidden = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
-        return x.add(self.dropout(self.down(hidden)))
+        x = self._add(x_SLD, read_SLHK.flatten(-2), self.out)
+        return self._add(x, self.up(x), self.down)
+
+    def _add(self, x: Tensor, inputs: Tensor, linear: nn.Linear) -> Tensor:
+        if self.training:
+            dropped: Tensor = self.dropout(linear(inputs))
+            return x + dropped
+        return linear_add(inputs, linear.weight, x)

@@ -16,8 +16,9 @@ from cortex.latent_block import LatentBlock
 from cortex.latent_rotary import latent_phases
 from cortex.model_config import ModelConfig
 from cortex.movements import mixed_velocity
+from cortex.norm_linear import NormLinear
 from cortex.readout import Readout
-from kernels.window_attention import window_attention
+from kernels.window_attention import rotary_window_attention
 
 
 class Model(DecoderModule):
@@ -72,8 +73,14 @@ class Model(DecoderModule):
             step_BS: numbers of the steps.
             query_phase_Q: bins (Q,) of each step.
         """
-        query, query_phases = self.velocity_queries(step_BS, query_phase_Q)
-        return self.by_movement(self._read(self.velocity, x_BTLD, step_BS, query, query_phases))
+        query_QD = self.velocity_query(query_phase_Q)
+        step_BT = _with_start(step_BS)
+        # The same at every step, so projected once.
+        query, q = (
+            x.expand(*step_BT.shape, *x.shape) for x in (query_QD, self.velocity.queries(query_QD))
+        )
+        phases = self.query_phases(step_BT, query_phase_Q)
+        return self.by_movement(self._read(self.velocity, x_BTLD, step_BT, query, q, phases))
 
     def by_movement(self, outputs: Tensor) -> Tensor:
         """Velocity (..., N, 2) from the velocity readout's outputs (..., 2 N)."""
@@ -95,16 +102,21 @@ class Model(DecoderModule):
 
     def count_logits(self, x_BTLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
         """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""
-        query = self.masked_query(self.cross.tokenizer.unit(unit_BSQ))
-        return self._read(self.masked_spikes, x_BTLD, step_BS, query, self.step_phases(step_BS))
+        # Nothing is asked at the start; a query of zeros keeps the steps aligned.
+        query = F.pad(self.masked_query(self.cross.tokenizer.unit(unit_BSQ)), (0, 0, 0, 0, 1, 0))
+        step_BT = _with_start(step_BS)
+        head = self.masked_spikes
+        phases = self.step_phases(step_BT)
+        return self._read(head, x_BTLD, step_BT, query, head.queries(query), phases)
 
-    def velocity_queries(
-        self, step_BS: Tensor, query_phase_Q: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Query vectors (B, S, Q, D) and their rotary phases."""
-        query = self.velocity_query_D + self.query_phase(query_phase_Q)
+    def velocity_query(self, query_phase_Q: Tensor) -> Tensor:
+        """Query vectors (Q, D) of bins of a step, the same at every step."""
+        return self.velocity_query_D + self.query_phase(query_phase_Q)  # type: ignore[no-any-return]
+
+    def query_phases(self, step_BS: Tensor, query_phase_Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotary phases (B, S, Q, K / 2) of queries at Q bins of every step."""
         time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step + query_phase_Q
-        return query.expand(*step_BS.shape, -1, -1), latent_phases(self.config, time_bin)
+        return latent_phases(self.config, time_bin)
 
     def step_phases(self, step_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Rotary phases (B, S, 1, K / 2) of every step's latents."""
@@ -114,6 +126,9 @@ class Model(DecoderModule):
     def prepare(self) -> "Model":
         """Precomputes what only the weights decide; call it once they and the device are final."""
         self.cross.prepare()
+        for module in self.modules():
+            if isinstance(module, NormLinear):
+                module.prepare()
         return self
 
     def latent_blocks(self) -> list[LatentBlock]:
@@ -124,15 +139,21 @@ class Model(DecoderModule):
         self,
         head: Readout,
         x_BTLD: Tensor,
-        step_BS: Tensor,
-        query: Tensor,
+        step_BT: Tensor,
+        query_BTQD: Tensor,
+        q_BTQHK: Tensor,
         query_phases: tuple[Tensor, Tensor],
     ) -> Tensor:
-        k, v = head.keys_values(x_BTLD, self.step_phases(_with_start(step_BS)))
-        # Nothing is asked at the start; a query of zeros keeps the steps aligned.
-        q_BTQHK = F.pad(head.queries(query, query_phases), (0, 0) * 3 + (1, 0))
-        read = window_attention(q_BTQHK, k, v, window=self.config.readout_steps)
-        return head.finish(query, read[:, 1:])
+        k, v = head.keys_values(x_BTLD)
+        read = rotary_window_attention(
+            q_BTQHK,
+            k,
+            v,
+            query_phases,
+            self.step_phases(step_BT),
+            window=self.config.readout_steps,
+        )
+        return head.finish(query_BTQD[:, 1:], read[:, 1:])
 
 
 def _with_start(step_BS: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from cortex.model_config import ModelConfig
-from kernels.rotary import rotate
+from cortex.norm_linear import NormLinear
 
 
 class Readout(nn.Module):
@@ -16,24 +16,21 @@ class Readout(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.query_norm = nn.RMSNorm(dim, eps=1e-6)
-        self.latent_norm = nn.RMSNorm(dim, eps=1e-6)
-        self.q = nn.Linear(dim, dim, bias=False)
-        self.kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.q = NormLinear(dim, dim)
+        self.kv = NormLinear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim, bias=False)
         self.output_norm = nn.RMSNorm(dim, eps=1e-6)
         self.outputs = nn.Linear(dim, outputs)
 
-    def queries(self, query_QD: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotated queries (..., Q, H, K) of query vectors (..., Q, D)."""
-        q = self.q(self.query_norm(query_QD)).unflatten(-1, (self.heads, -1))
-        return rotate(q, phases)
+    def queries(self, query_QD: Tensor) -> Tensor:
+        """Queries (..., Q, H, K), not rotated, of query vectors (..., Q, D)."""
+        q: Tensor = self.q(query_QD).unflatten(-1, (self.heads, -1))
+        return q
 
-    def keys_values(self, x_LD: Tensor, phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rotated keys, and values, each (..., L, H, K), of latents (..., L, D)."""
-        kv = self.kv(self.latent_norm(x_LD)).unflatten(-1, (2, self.heads, -1))
-        k, v = kv.unbind(-3)
-        return rotate(k, phases), v
+    def keys_values(self, x_LD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys, not rotated, and values, each (..., L, H, K), of latents (..., L, D)."""
+        k, v = self.kv(x_LD).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        return k, v
 
     def finish(self, query_QD: Tensor, read_QHK: Tensor) -> Tensor:
         """Outputs (..., Q, outputs) from what the queries read (..., Q, H, K)."""

@@ -11,65 +11,9 @@ from torch import Tensor
 from cortex.event_batch import EventBatch
 from cortex.evidence import Evidence
 from cortex.model import Model
-from kernels.step_attention import step_attention
-
-
-class StepRing:
-    """Keys and values of the last `depth` steps of every slot, written in place.
-
-    Attributes:
-        k: (slots, depth, ...) with the step numbered n at index n % depth.
-        v: (slots, depth, ...).
-    """
-
-    def __init__(self, slots: int, depth: int, shape: tuple[int, ...], like: Tensor) -> None:
-        self.depth = depth
-        self.k = like.new_zeros((slots, depth, *shape))
-        self.v = like.new_zeros((slots, depth, *shape))
-
-    def write(self, slot_B: Tensor, step_B: Tensor, k: Tensor, v: Tensor) -> None:
-        """Stores one step's keys and values (B, ...) of each of B slots."""
-        index = step_B % self.depth
-        self.k[slot_B, index] = k
-        self.v[slot_B, index] = v
-
-    def live(self, step_B: Tensor, first_B: Tensor) -> Tensor:
-        """(B, depth) True where an index holds a step that this stream has written.
-
-        Steps are written in order, so the newest step's number says what every index holds.
-        """
-        age = (step_B[:, None] - torch.arange(self.depth, device=step_B.device)) % self.depth
-        return age <= (step_B - first_B)[:, None]
-
-
-class EventSums:
-    """What the events so far give to the next steps of every slot.
-
-    Each step's events add to the sums of the steps that will see them, so no event is kept.
-    """
-
-    def __init__(self, model: Model, slots: int) -> None:
-        self._cross = model.cross
-        config = model.config
-        shape = model.cross.sum_shape
-        # The sums of the step numbered n are at index n % lags.
-        self._sums = torch.zeros(
-            (slots, config.event_steps, *shape), device=model.velocity_query_D.device
-        )
-
-    def reset(self, slot: int) -> None:
-        """Forgets a slot's events."""
-        self._sums[slot] = 0
-
-    def add(self, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Tensor:
-        """Adds one step's events; returns the sums (B, H, L, K) that the step itself sees."""
-        given_BJHLK = self._cross.step_sums(batch)[:, 0]
-        lag = torch.arange(given_BJHLK.shape[1], device=step_B.device)
-        index_BJ = (step_B[:, None] + lag) % len(lag)
-        sums = self._sums[slot_B[:, None], index_BJ] + given_BJHLK
-        # The step's own place is free for the step that comes `lags` later.
-        self._sums[slot_B[:, None], index_BJ] = sums * (lag > 0)[:, None, None, None]
-        return sums[:, 0]
+from cortex.step_pages import PagePool, StepPages
+from kernels.rotary import rotate
+from kernels.step_attention import advance_step_attention, paged_step_attention
 
 
 class EvidenceSums:
@@ -82,9 +26,9 @@ class EvidenceSums:
             (slots, evidence.steps, len(evidence.bias_N)), dtype=torch.float32
         )
 
-    def reset(self, slot: int) -> None:
-        """Forgets a slot's spikes."""
-        self._sums[slot] = 0
+    def reset(self, slot_B: Tensor) -> None:
+        """Forgets the slots' spikes."""
+        self._sums[slot_B] = 0
 
     def add(self, slot_B: Tensor, step_B: Tensor, steps_B: Tensor, batch: EventBatch) -> Tensor:
         """Adds one step's spikes; returns its logits (B, 1, N), with steps_B steps done."""
@@ -98,28 +42,31 @@ class StreamCache:
 
     def __init__(self, model: Model, slots: int) -> None:
         config = model.config
-        head = (config.heads, config.dim // config.heads)
         like = model.velocity_query_D.detach()
         self.model = model.prepare()
         self.slots = slots
-        latents = (config.latents_per_step, *head)
-        self.events = EventSums(model, slots)
+        shape = (config.latents_per_step, config.heads, config.dim // config.heads)
+        # What the events so far give to the steps that will see them; no event is kept.
+        self.event_sums_PJHLK = torch.zeros(
+            (slots, config.event_steps, *model.cross.sum_shape), device=like.device
+        )
         self.evidence = EvidenceSums(model.evidence, slots) if model.evidence else None
-        window = config.grid.window_steps
-        self.blocks = [StepRing(slots, window, latents, like) for _ in range(config.blocks)]
-        self.readout = StepRing(slots, config.readout_steps, latents, like)
+        self.window = StepPages(config.grid.window_steps, like.device)
+        self.blocks = [PagePool(slots * self.window.depth, shape, like) for _ in model.blocks]
+        self.readout_window = StepPages(config.readout_steps, like.device)
+        self.readout = PagePool(slots * self.readout_window.depth, shape, like)
         self.first_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
         self.next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
 
     @torch.no_grad()
-    def reset(self, slot: int, first_step: int = 0) -> None:
-        """Makes a slot an empty stream whose first step has the number given."""
-        self.first_step[slot] = self.next_step[slot] = first_step - 1
-        self.events.reset(slot)
+    def reset(self, *slots: int, first_step: int = 0) -> None:
+        """Makes slots empty streams whose first step has the number given."""
+        slot_B = torch.tensor(slots, device=self.next_step.device)
+        self.first_step[slot_B] = self.next_step[slot_B] = first_step - 1
+        self.event_sums_PJHLK[slot_B] = 0
         if self.evidence:
-            self.evidence.reset(slot)
-        slot_B = torch.tensor([slot], device=self.next_step.device)
-        self._advance(slot_B, self.model.start_LD[None, None])
+            self.evidence.reset(slot_B)
+        self._advance(slot_B, self.model.start_LD.expand(len(slots), -1, -1))
 
     def step(self, slot_B: Tensor, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Advances each of B distinct slots by one step.
@@ -133,36 +80,42 @@ class StreamCache:
             Velocity (B, Q, 2).
         """
         model = self.model
-        step_B = self.next_step[slot_B]
-        x = model.cross.latents(self.events.add(slot_B, step_B, batch))
-        self._advance(slot_B, x[:, None])
-        query, query_phases = model.velocity_queries(step_B[:, None], query_phase_Q)
-        read = step_attention(
-            model.velocity.queries(query, query_phases)[:, 0],
-            self.readout.k[slot_B],
-            self.readout.v[slot_B],
-            self.readout.live(step_B, self.first_step[slot_B]),
+        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
+        self._advance(slot_B, model.cross.step(self.event_sums_PJHLK, slot_B, step_B, batch))
+        query_QD = model.velocity_query(query_phase_Q)
+        phases = model.query_phases(step_B[:, None], query_phase_Q)
+        read = paged_step_attention(
+            rotate(model.velocity.queries(query_QD).expand(len(slot_B), -1, -1, -1), _one(phases)),
+            self.readout.k,
+            self.readout.v,
+            self.readout_window.seen(slot_B, step_B, first_B),
         )
-        velocity = model.by_movement(model.velocity.finish(query[:, 0], read))
+        velocity = model.by_movement(model.velocity.finish(query_QD, read))
         if self.evidence is None:
             return model.velocity_of(velocity, None)
         # The start is the first step of the cache, and counts no spikes.
-        done_B = step_B - self.first_step[slot_B]
-        logits = self.evidence.add(slot_B, step_B, done_B, batch)
+        logits = self.evidence.add(slot_B, step_B, step_B - first_B, batch)
         return model.velocity_of(velocity[:, None], logits)[:, 0]
 
-    def _advance(self, slot_B: Tensor, x_B1LD: Tensor) -> None:
+    def _advance(self, slot_B: Tensor, x_BLD: Tensor) -> None:
         """Takes one step's latents through all blocks, and caches what later steps will read."""
         step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
-        phases = self.model.step_phases(step_B[:, None])
-        x = x_B1LD
-        for block, ring in zip(self.model.latent_blocks(), self.blocks, strict=True):
-            q, k, v = block.qkv(x, phases)
-            ring.write(slot_B, step_B, k[:, 0], v[:, 0])
-            read = step_attention(
-                q[:, 0], ring.k[slot_B], ring.v[slot_B], ring.live(step_B, first_B)
+        phases = _one(self.model.step_phases(step_B[:, None]))
+        cos_BK2, sin_BK2 = (phase[:, 0] for phase in phases)
+        own_B = self.window.own(slot_B, step_B)
+        seen_BW = self.window.seen(slot_B, step_B, first_B)
+        x = x_BLD
+        for block, pool in zip(self.model.latent_blocks(), self.blocks, strict=True):
+            read = advance_step_attention(
+                block.qkv(x), cos_BK2, sin_BK2, pool.k, pool.v, own_B, seen_BW
             )
-            x = block.finish(x, read[:, None])
-        k, v = self.model.velocity.keys_values(x, phases)
-        self.readout.write(slot_B, step_B, k[:, 0], v[:, 0])
+            x = block.finish(x, read)
+        k, v = self.model.velocity.keys_values(x)
+        self.readout.write(self.readout_window.own(slot_B, step_B), rotate(k, phases), v)
         self.next_step[slot_B] = step_B + 1
+
+
+def _one(phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """(B, Q, K / 2) phases of the only step of (B, 1, Q, K / 2)."""
+    cos, sin = (phase.squeeze(1) for phase in phases)
+    return cos, sin

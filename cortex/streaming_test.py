@@ -79,7 +79,7 @@ def test_equals_offline_from_an_empty_start(
     model = _model(weighting)
     events = _spikes(n_steps, seed=n_steps)
     cache = StreamCache(model, slots=3)
-    cache.reset(1, first_step)
+    cache.reset(1, first_step=first_step)
     offline = _offline(model, events, n_steps, first_step)
     assert _relative(_stream(cache, 1, events, n_steps), offline) < 1e-4
 

@@ -7,7 +7,6 @@ reason.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 Form = Literal["torch", "triton"]
 
-_forced: ContextVar[Form | None] = ContextVar("forced_form", default=None)
+_forced: list[Form] = []
 
 
 def form_for(tensor: Tensor, *, wins: bool = True) -> Form:
@@ -25,18 +24,17 @@ def form_for(tensor: Tensor, *, wins: bool = True) -> Form:
         tensor: one of the operator's inputs.
         wins: whether the kernel is the faster one at these shapes.
     """
-    forced = _forced.get()
-    if forced is not None:
-        return forced
+    if _forced:
+        return _forced[-1]
     serves = tensor.is_cuda and not torch.is_grad_enabled()
     return "triton" if serves and wins else "torch"
 
 
 @contextmanager
 def forced(form: Form) -> Iterator[None]:
-    """Inside, every operator takes this form: for tests and benchmarks."""
-    token = _forced.set(form)
+    """Inside, every operator of this process takes this form: for tests and benchmarks."""
+    _forced.append(form)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.pop()

@@ -14,17 +14,30 @@ query's. So every weight there can be is in a table, (rows, lags, latents) a hea
 to do for an event is to look up its weights and its value. A sum over events is also a sum over
 steps, so a stream adds a step's share to the sums of the steps that will see it, and forgets it.
 
+`event_reads` and `event_step` are that look-up, offline and in a stream. The plain form writes
+every event's weights and values to memory, multiplies them into the sums of every (step, lag), and
+adds those up. The kernels keep sums on the chip: a program takes a head of a few neighbouring
+steps, walks the events that any of them sees as one list without gaps, and for a block of events
+gathers weights and values into one matrix product. An event's weights to (step, latent) pairs are
+one contiguous piece of its row, shifted by its lag, so that it is gathered once for all of these
+steps. Time follows the number of real events; padding is never visited.
+
 Source: sigmoid weights, Ramapuram et al. 2024, arXiv:2409.04431.
 
-Shapes: R rows, H heads, J lags, L latents, K width of a head, B samples, S steps, E events a step.
+Shapes: R rows, H heads, J lags, L latents, K width of a head, B samples, S steps, E events a step,
+P slots of a stream; in kernels M pairs of a step (or lag) and a latent.
 """
 
 import math
 from typing import Literal, NamedTuple
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
+
+from kernels.dispatch import form_for
 
 Weighting = Literal["sigmoid", "softmax"]
 
@@ -103,3 +116,497 @@ def normalise(sums: Tensor, weighting: Weighting) -> Tensor:
         return sums
     read, total = sums[..., :-1], sums[..., -1:]
     return read / total.clamp_min(torch.finfo(sums.dtype).tiny)
+
+
+def pack(tables: EventTables, dtype: torch.dtype) -> EventTables:
+    """The same tables in the layout that the kernels read fastest, for tables that are kept.
+
+    Args:
+        tables: from event_tables.
+        dtype: type of the new tables.
+    """
+    v_RHK = tables.values_RHK
+    width = v_RHK.shape[-1]
+    # Rows begin on 32 bytes, also where softmax's column of ones makes their width odd.
+    wide = v_RHK.new_zeros((*v_RHK.shape[:-1], -(-width // 16) * 16), dtype=dtype)
+    wide[..., :width] = v_RHK
+    weights_RHJL = torch.empty(tables.weights_RHJL.shape, dtype=dtype, device=v_RHK.device)
+    return EventTables(weights_RHJL.copy_(tables.weights_RHJL), wide[..., :width])
+
+
+class EventConfig(NamedTuple):
+    """How a kernel cuts its work.
+
+    Attributes:
+        pairs: pairs of a step (or lag) and a latent that a program sums; a power of two >= 16.
+        events: events a block; a power of two >= 16.
+        warps: warps a program.
+        stages: depth of the pipeline of gathers.
+    """
+
+    pairs: int
+    events: int
+    warps: int
+    stages: int
+
+
+# Fewer programs leave some of an H200's 132 multiprocessors idle.
+ENOUGH_PROGRAMS = 256
+
+
+def reads_config(
+    n_samples: int, n_steps: int, n_heads: int, n_latents: int, dtype: torch.dtype
+) -> EventConfig:
+    """Many steps a program share gathers; few steps a program make more programs."""
+    # Products of float32 do not run on tensor cores, and hold their operands in registers.
+    half = dtype == torch.bfloat16
+    for pairs in (64, 32) if half else ():
+        programs = n_samples * n_heads * triton.cdiv(n_steps, max(1, pairs // n_latents))
+        if programs >= ENOUGH_PROGRAMS:
+            return EventConfig(pairs, events=32, warps=4, stages=3)
+    return EventConfig(pairs=16, events=32 if half else 16, warps=4, stages=3)
+
+
+def step_config(
+    n_streams: int, n_heads: int, n_lags: int, n_latents: int, dtype: torch.dtype
+) -> EventConfig:
+    """As reads_config; a program sums some lags of one stream."""
+    half = dtype == torch.bfloat16
+    pairs = 64 if half else 32
+    while pairs > 16 and n_streams * n_heads * triton.cdiv(n_lags * n_latents, pairs) < (
+        ENOUGH_PROGRAMS
+    ):
+        pairs //= 2
+    return EventConfig(pairs, events=32 if half else 16, warps=4, stages=2)
+
+
+def event_reads_reference(
+    row_BSE: Tensor,
+    count_BS: Tensor,
+    tables: EventTables,
+    weighting: Weighting,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Plain PyTorch: what each step reads from the events of its last J steps.
+
+    Args:
+        row_BSE: rows of the events, grouped by step; a step's events come first, padding after.
+        count_BS: events of each step.
+        tables: from event_tables, bfloat16 or float32 for the kernel.
+        weighting: the tables' "sigmoid" or "softmax".
+        out_dtype: type of the answer; the tables' if not given.
+
+    Returns:
+        (B, S, H, L, K); zero where a step sees no event.
+    """
+    sums = sum_lags(event_sums(row_BSE, _real(row_BSE, count_BS), tables))
+    return normalise(sums, weighting).to(out_dtype or sums.dtype)
+
+
+def event_reads(
+    row_BSE: Tensor,
+    count_BS: Tensor,
+    tables: EventTables,
+    weighting: Weighting,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The form for the case at hand; arguments as event_reads_reference's."""
+    if form_for(tables.weights_RHJL) == "triton":
+        return event_reads_triton(row_BSE, count_BS, tables, weighting, out_dtype)
+    return event_reads_reference(row_BSE, count_BS, tables, weighting, out_dtype)
+
+
+def event_reads_triton(
+    row_BSE: Tensor,
+    count_BS: Tensor,
+    tables: EventTables,
+    weighting: Weighting,
+    out_dtype: torch.dtype | None = None,
+    *,
+    config: EventConfig | None = None,
+) -> Tensor:
+    """The Triton kernel, without gradients; sums are float32.
+
+    Args:
+        row_BSE: as event_reads_reference's, fewer than 2^31 events a sample, of any integer type.
+        count_BS: likewise.
+        tables: likewise; packed ones are read fastest.
+        weighting: likewise.
+        out_dtype: likewise.
+        config: how to cut the work; reads_config's if not given.
+
+    Returns:
+        (B, S, H, L, K), in memory as (B, S, L, H, K): a step's latents need no copy.
+    """
+    weights, values = _readable(tables)
+    n_samples, n_steps, n_events = row_BSE.shape
+    _, n_heads, n_lags, n_latents = weights.shape
+    softmax = weighting == "softmax"
+    width = values.shape[-1] - softmax
+    config = config or reads_config(n_samples, n_steps, n_heads, n_latents, weights.dtype)
+    out_BSLHK = torch.empty(
+        (n_samples, n_steps, n_latents, n_heads, width),
+        dtype=out_dtype or weights.dtype,
+        device=weights.device,
+    )
+    if out_BSLHK.numel():
+        steps = max(1, config.pairs // n_latents)
+        _event_reads_kernel[(n_samples * triton.cdiv(n_steps, steps), n_heads)](
+            row_BSE.contiguous(),
+            count_BS.contiguous(),
+            weights,
+            values,
+            out_BSLHK,
+            n_steps,
+            n_events,
+            H=n_heads,
+            J=n_lags,
+            L=n_latents,
+            K=width,
+            VALUE_ROW=values.stride(0),
+            VALUE_HEAD=values.stride(1),
+            PRODUCT=_product(weights),
+            LAST=softmax,
+            STEPS=steps,
+            SEEN=triton.next_power_of_2(steps + n_lags - 1),
+            PAIRS=max(config.pairs, triton.next_power_of_2(n_latents)),
+            WIDTH=max(16, triton.next_power_of_2(width)),
+            EVENTS=config.events,
+            STAGES=config.stages,
+            num_warps=config.warps,
+        )
+    return out_BSLHK.transpose(2, 3)
+
+
+def event_step_reference(
+    sums_PJHLK: Tensor,
+    slot_B: Tensor,
+    step_B: Tensor,
+    row_BE: Tensor,
+    count_B: Tensor,
+    tables: EventTables,
+) -> Tensor:
+    """Plain PyTorch: adds one step's events to the sums of the steps that will see them, in place.
+
+    Args:
+        sums_PJHLK: float32 sums of every slot; those of the step numbered n are at n % J. The
+            step's own are cleared, for the step that comes J later.
+        slot_B: the slots to advance, all different.
+        step_B: number of each slot's step.
+        row_BE: rows of the step's events, padding after.
+        count_B: events of the step.
+        tables: from event_tables; K as the sums' is.
+
+    Returns:
+        (B, H, L, K) the sums that the step itself sees, to be normalised by `normalise`.
+    """
+    mask_BE = _real(row_BE, count_B)
+    given_BJHLK = event_sums(row_BE[:, None], mask_BE[:, None], tables)[:, 0]
+    lag = torch.arange(given_BJHLK.shape[1], device=step_B.device)
+    index_BJ = (step_B[:, None] + lag) % len(lag)
+    sums = sums_PJHLK[slot_B[:, None], index_BJ] + given_BJHLK
+    sums_PJHLK[slot_B[:, None], index_BJ] = sums * (lag > 0)[:, None, None, None]
+    return sums[:, 0]
+
+
+def event_step(
+    sums_PJHLK: Tensor,
+    slot_B: Tensor,
+    step_B: Tensor,
+    row_BE: Tensor,
+    count_B: Tensor,
+    tables: EventTables,
+) -> Tensor:
+    """The form for the case at hand; arguments as event_step_reference's."""
+    if form_for(sums_PJHLK) == "triton":
+        return event_step_triton(sums_PJHLK, slot_B, step_B, row_BE, count_B, tables)
+    return event_step_reference(sums_PJHLK, slot_B, step_B, row_BE, count_B, tables)
+
+
+def event_step_triton(
+    sums_PJHLK: Tensor,
+    slot_B: Tensor,
+    step_B: Tensor,
+    row_BE: Tensor,
+    count_B: Tensor,
+    tables: EventTables,
+    *,
+    config: EventConfig | None = None,
+) -> Tensor:
+    """The Triton kernel, without gradients.
+
+    Args:
+        sums_PJHLK: as event_step_reference's, contiguous.
+        slot_B: likewise.
+        step_B: likewise.
+        row_BE: likewise.
+        count_B: likewise.
+        tables: likewise; packed ones are read fastest.
+        config: how to cut the work; step_config's if not given.
+
+    Returns:
+        (B, H, L, K) float32, in memory as (B, L, H, K).
+
+    Raises:
+        ValueError: sums that are not contiguous, or not of the tables' shape.
+    """
+    weights, values = _readable(tables)
+    n_streams, n_events = row_BE.shape
+    _, n_heads, n_lags, n_latents = weights.shape
+    width = values.shape[-1]
+    expected = (n_lags, n_heads, n_latents, width)
+    if sums_PJHLK.shape[1:] != expected or not sums_PJHLK.is_contiguous():
+        raise ValueError(f"sums {tuple(sums_PJHLK.shape)}, expected contiguous (P, *{expected})")
+    config = config or step_config(n_streams, n_heads, n_lags, n_latents, weights.dtype)
+    out_BLHK = torch.empty(
+        (n_streams, n_latents, n_heads, width), dtype=torch.float32, device=weights.device
+    )
+    if out_BLHK.numel():
+        # A last odd column, softmax's normaliser, would double the width of the products.
+        last = width % 2 == 1
+        _event_step_kernel[(n_streams, n_heads, triton.cdiv(n_lags * n_latents, config.pairs))](
+            sums_PJHLK,
+            slot_B.contiguous(),
+            step_B.contiguous(),
+            row_BE.contiguous(),
+            count_B.contiguous(),
+            weights,
+            values,
+            out_BLHK,
+            n_events,
+            H=n_heads,
+            J=n_lags,
+            L=n_latents,
+            K=width - last,
+            VALUE_ROW=values.stride(0),
+            VALUE_HEAD=values.stride(1),
+            PRODUCT=_product(weights),
+            LAST=last,
+            PAIRS=config.pairs,
+            WIDTH=max(16, triton.next_power_of_2(width - last)),
+            EVENTS=config.events,
+            STAGES=config.stages,
+            num_warps=config.warps,
+        )
+    return out_BLHK.transpose(1, 2)
+
+
+def _real(row_E: Tensor, count: Tensor) -> Tensor:
+    """(..., E) True where an event is real."""
+    return torch.arange(row_E.shape[-1], device=row_E.device) < count[..., None]
+
+
+def _readable(tables: EventTables) -> EventTables:
+    """Tables as kernels can read them: themselves if packed, else copies where need be."""
+    values = tables.values_RHK
+    return EventTables(
+        tables.weights_RHJL.contiguous(), values if values.stride(-1) == 1 else values.contiguous()
+    )
+
+
+def _product(weights: Tensor) -> tl.dtype:
+    """The type whose products are summed."""
+    # Triton's interpreter, which runs on a CPU, multiplies bfloat16 as if it were integers.
+    return tl.bfloat16 if weights.is_cuda and weights.dtype == torch.bfloat16 else tl.float32
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_events(  # type: ignore[no-untyped-def]
+    sums_MK,
+    last_M,
+    row_E,
+    live_E,
+    weight_EM,
+    head,
+    weight_ptr,
+    value_ptr,
+    H: tl.constexpr,
+    J: tl.constexpr,
+    L: tl.constexpr,
+    K: tl.constexpr,
+    VALUE_ROW: tl.constexpr,
+    VALUE_HEAD: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Adds a block's events to the sums; weight_EM is the place in the (J, L) weights of a row."""
+    k = tl.arange(0, WIDTH)
+    weight_at_E = (row_E * H + head) * (J * L)
+    value_at_E = row_E * VALUE_ROW + head * VALUE_HEAD
+    seen_EM = live_E[:, None] & (weight_EM >= 0) & (weight_EM < J * L)
+    w_EM = tl.load(weight_ptr + (weight_at_E[:, None] + weight_EM), seen_EM, 0.0)
+    inside_EK = live_E[:, None] & (k < K)[None, :]
+    v_EK = tl.load(value_ptr + (value_at_E[:, None] + k[None, :]), inside_EK, 0.0)
+    w_ME = tl.trans(w_EM.to(PRODUCT))
+    sums_MK = tl.dot(w_ME, v_EK.to(PRODUCT), sums_MK, input_precision="ieee")
+    if LAST:
+        last_E = tl.load(value_ptr + value_at_E + K, live_E, 0.0).to(tl.float32)
+        last_M += tl.sum(w_EM.to(tl.float32) * last_E[:, None], 0)
+    return sums_MK, last_M
+
+
+# Sizes that vary from call to call must not make new kernels: they have no bearing on alignment.
+@triton.jit(do_not_specialize=["n_steps", "n_events"])  # type: ignore[untyped-decorator]
+def _event_reads_kernel(  # type: ignore[no-untyped-def]
+    row_ptr,
+    count_ptr,
+    weight_ptr,
+    value_ptr,
+    out_ptr,
+    n_steps,
+    n_events,
+    H: tl.constexpr,
+    J: tl.constexpr,
+    L: tl.constexpr,
+    K: tl.constexpr,
+    VALUE_ROW: tl.constexpr,
+    VALUE_HEAD: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    LAST: tl.constexpr,
+    STEPS: tl.constexpr,
+    SEEN: tl.constexpr,
+    PAIRS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EVENTS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    # One head of the steps first .. first + STEPS - 1, which see steps from first - J + 1 on.
+    n_groups = tl.cdiv(n_steps, STEPS)
+    sample = (tl.program_id(0) // n_groups).to(tl.int64)
+    first = (tl.program_id(0) % n_groups) * STEPS
+    head = tl.program_id(1)
+    oldest = first - (J - 1)
+
+    # The seen steps' events as one list: those of the i-th end at end_S[i].
+    i = tl.arange(0, SEEN)
+    step_S = oldest + i
+    exists_S = (i < STEPS + J - 1) & (step_S >= 0) & (step_S < n_steps)
+    count_S = tl.load(count_ptr + sample * n_steps + step_S, exists_S, 0).to(tl.int32)
+    end_S = tl.sum(tl.where(i[None, :] <= i[:, None], count_S[None, :], 0), 1)
+    n_seen = tl.sum(count_S, 0)
+
+    pair = tl.arange(0, PAIRS)
+    sums_MK = tl.zeros((PAIRS, WIDTH), tl.float32)
+    last_M = tl.zeros((PAIRS,), tl.float32)
+    for begin in tl.range(0, n_seen, EVENTS, num_stages=STAGES):
+        event_E = begin + tl.arange(0, EVENTS)
+        live_E = event_E < n_seen
+        over_ES = event_E[:, None] >= end_S[None, :]
+        seen_E = tl.sum(over_ES.to(tl.int32), 1)
+        start_E = tl.max(tl.where(over_ES, end_S[None, :], 0), 1)
+        place_E = (sample * n_steps + oldest + seen_E) * n_events + (event_E - start_E)
+        row_E = tl.load(row_ptr + place_E, live_E, 0).to(tl.int64)
+        # A step's pairs lie L apart, and so do the weights of one lag and the next.
+        weight_EM = ((J - 1 - seen_E) * L)[:, None] + pair[None, :]
+        sums_MK, last_M = _add_events(
+            sums_MK,
+            last_M,
+            row_E,
+            live_E,
+            weight_EM,
+            head,
+            weight_ptr,
+            value_ptr,
+            H,
+            J,
+            L,
+            K,
+            VALUE_ROW,
+            VALUE_HEAD,
+            PRODUCT,
+            LAST,
+            WIDTH,
+        )
+    if LAST:
+        # No event, no weight: zero is read.
+        sums_MK = sums_MK / tl.where(last_M > 0, last_M, 1.0)[:, None]
+
+    k = tl.arange(0, WIDTH)
+    inside_M = (pair < STEPS * L) & (first * L + pair < n_steps * L)
+    out_M = ((sample * n_steps + first) * L + pair) * (H * K) + head * K
+    tl.store(
+        out_ptr + (out_M[:, None] + k[None, :]),
+        sums_MK.to(out_ptr.dtype.element_ty),
+        inside_M[:, None] & (k < K)[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["n_events"])  # type: ignore[untyped-decorator]
+def _event_step_kernel(  # type: ignore[no-untyped-def]
+    sums_ptr,
+    slot_ptr,
+    step_ptr,
+    row_ptr,
+    count_ptr,
+    weight_ptr,
+    value_ptr,
+    out_ptr,
+    n_events,
+    H: tl.constexpr,
+    J: tl.constexpr,
+    L: tl.constexpr,
+    K: tl.constexpr,
+    VALUE_ROW: tl.constexpr,
+    VALUE_HEAD: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    LAST: tl.constexpr,
+    PAIRS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EVENTS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    # One head and some (lag, latent) pairs of one stream.
+    stream = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    pair = tl.program_id(2) * PAIRS + tl.arange(0, PAIRS)
+    k = tl.arange(0, WIDTH)
+    columns = K + 1 if LAST else K
+    slot = tl.load(slot_ptr + stream).to(tl.int64)
+    n_live = tl.load(count_ptr + stream).to(tl.int32)
+    # A remainder has its dividend's sign here.
+    step = ((tl.load(step_ptr + stream) % J + J) % J).to(tl.int32)
+    lag_M, latent_M = pair // L, pair % L
+    ring_M = (((slot * J + (step + lag_M) % J) * H + head) * L + latent_M) * columns
+    exists_M = pair < J * L
+    inside_MK = exists_M[:, None] & (k < K)[None, :]
+    # Asked for first, so that it arrives while the events are gathered.
+    held_MK = tl.load(sums_ptr + (ring_M[:, None] + k[None, :]), inside_MK, 0.0)
+
+    sums_MK = tl.zeros((PAIRS, WIDTH), tl.float32)
+    last_M = tl.zeros((PAIRS,), tl.float32)
+    for begin in tl.range(0, n_live, EVENTS, num_stages=STAGES):
+        event_E = begin + tl.arange(0, EVENTS)
+        live_E = event_E < n_live
+        row_E = tl.load(row_ptr + stream * n_events + event_E, live_E, 0).to(tl.int64)
+        weight_EM = tl.zeros((EVENTS, 1), tl.int32) + pair[None, :]
+        sums_MK, last_M = _add_events(
+            sums_MK,
+            last_M,
+            row_E,
+            live_E,
+            weight_EM,
+            head,
+            weight_ptr,
+            value_ptr,
+            H,
+            J,
+            L,
+            K,
+            VALUE_ROW,
+            VALUE_HEAD,
+            PRODUCT,
+            LAST,
+            WIDTH,
+        )
+    sums_MK += held_MK
+
+    own_M = lag_M == 0
+    out_M = ((stream * L + latent_M) * H + head) * columns
+    tl.store(out_ptr + (out_M[:, None] + k[None, :]), sums_MK, inside_MK & own_M[:, None])
+    kept_MK = tl.where(own_M[:, None], 0.0, sums_MK)
+    tl.store(sums_ptr + (ring_M[:, None] + k[None, :]), kept_MK, inside_MK)
+    if LAST:
+        last_M += tl.load(sums_ptr + ring_M + K, exists_M, 0.0)
+        tl.store(out_ptr + out_M + K, last_M, exists_M & own_M)
+        tl.store(sums_ptr + ring_M + K, tl.where(own_M, 0.0, last_M), exists_M)

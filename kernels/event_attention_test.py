@@ -1,11 +1,21 @@
-"""Event attention against a loop over single events in float64."""
+"""Event attention against a loop over single events in float64; the kernels against that form.
+
+Kernels run in Triton's interpreter where there is no GPU.
+"""
 
 import math
+import os
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+from kernels import event_attention as op
+from kernels.dispatch import forced
 from kernels.event_attention import (
     EventTables,
     Weighting,
@@ -14,6 +24,8 @@ from kernels.event_attention import (
     normalise,
     sum_lags,
 )
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 ROWS, HEADS, LATENTS, WIDTH = 7, 2, 3, 4
 
@@ -94,3 +106,248 @@ def test_extreme_scores_stay_finite() -> None:
     row, mask = _events(4, 3)
     out = _fast(row, mask, event_tables(q * 1e4, k, v, bias, "softmax"), "softmax")
     assert out.isfinite().all()
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel forgets to write is not a number."""
+
+    def poisoned(shape: tuple[int, ...], **options: Any) -> Tensor:
+        return torch.full(shape, math.nan, **options)
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+
+
+def _tables(
+    weighting: Weighting,
+    dtype: torch.dtype = torch.float32,
+    *,
+    lags: int = 3,
+    heads: int = 2,
+    latents: int = 8,
+    width: int = 16,
+) -> EventTables:
+    g = torch.Generator().manual_seed(3)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g).to(DEVICE)
+
+    tables = event_tables(
+        normal(lags, latents, heads, width),
+        normal(ROWS, heads, width),
+        normal(ROWS, heads, width),
+        torch.linspace(-1.0, 0.5, heads, device=DEVICE),
+        weighting,
+    )
+    return op.pack(tables, dtype)
+
+
+def _padded(counts: list[list[int]], width: int | None = None) -> tuple[Tensor, Tensor]:
+    """Random rows and their counts; where there is no event lies a row too, not to be read."""
+    count_BS = torch.tensor(counts, device=DEVICE)
+    width = width or max(1, int(count_BS.max()))
+    g = torch.Generator().manual_seed(4)
+    return torch.randint(ROWS, (*count_BS.shape, width), generator=g).to(DEVICE), count_BS
+
+
+def _exact(tables: EventTables) -> EventTables:
+    return EventTables(*(table.double() for table in tables))
+
+
+def _assert_equal(found: Tensor, exact: Tensor) -> None:
+    """Within the rounding of sums in float32, and of the answer's own type."""
+    # The interpreter truncates to bfloat16 where a GPU rounds: one unit in the last place.
+    rtol = 2**-7 if found.dtype == torch.bfloat16 else 2e-5
+    torch.testing.assert_close(found.double(), exact, rtol=rtol, atol=1e-4)
+
+
+COUNTS = {
+    "one event": [[0, 1, 0]],
+    "no event": [[0, 0], [0, 0]],
+    "one step": [[5], [0], [33]],
+    "silent sample": [[0, 0, 0, 0, 0], [3, 0, 17, 1, 40]],
+    "many steps": [[7, 0, 0, 0, 0, 0, 5, 1, 2, 31, 33, 0, 2]],
+    "busy step": [[2, 300, 0, 1]],
+}
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+@torch.no_grad()
+def test_reads_equal_the_reference_in_float64(
+    weighting: Weighting, dtype: torch.dtype, counts: list[list[int]]
+) -> None:
+    tables, (row, count) = _tables(weighting, dtype), _padded(counts)
+    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
+    found = op.event_reads_triton(row, count, tables, weighting, torch.float32)
+    assert found.dtype == torch.float32
+    _assert_equal(found, exact)
+
+
+@pytest.mark.usefixtures("poison")
+@torch.no_grad()
+def test_reads_have_the_tables_type_and_need_no_copy() -> None:
+    tables, (row, count) = _tables("sigmoid", torch.bfloat16), _padded([[3, 0, 20]])
+    found = op.event_reads_triton(row, count, tables, "sigmoid")
+    assert found.dtype == torch.bfloat16
+    assert found.transpose(2, 3).is_contiguous()
+    _assert_equal(found, op.event_reads_reference(row, count, _exact(tables), "sigmoid"))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter takes too long")
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@torch.no_grad()
+def test_a_hundred_thousand_events_in_a_step(weighting: Weighting) -> None:
+    tables, (row, count) = _tables(weighting, torch.bfloat16), _padded([[2, 100_000, 1]])
+    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
+    found = op.event_reads_triton(row, count, tables, weighting, torch.float32)
+    # Float32 has seven digits, and some thousand blocks are added up.
+    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(("lags", "latents", "width"), [(9, 4, 64), (2, 12, 16), (8, 1, 20)])
+@pytest.mark.parametrize("pairs", [16, 64])
+@torch.no_grad()
+def test_reads_of_every_shape_and_cut(
+    weighting: Weighting, lags: int, latents: int, width: int, pairs: int
+) -> None:
+    tables = _tables(weighting, lags=lags, latents=latents, width=width)
+    row, count = _padded([[3, 0, 20, 4, 1, 0, 2]], width=24)
+    config = op.EventConfig(pairs, events=16, warps=4, stages=2)
+    found = op.event_reads_triton(row.int(), count.int(), tables, weighting, config=config)
+    _assert_equal(found, op.event_reads_reference(row, count, _exact(tables), weighting))
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@torch.no_grad()
+def test_tables_need_not_be_packed(weighting: Weighting) -> None:
+    packed, (row, count) = _tables(weighting), _padded([[3, 0, 20]])
+    # In memory as einsum may leave them.
+    weights = packed.weights_RHJL.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    values = packed.values_RHK.mT.contiguous().mT
+    loose = op.event_reads_triton(row, count, EventTables(weights, values), weighting)
+    _assert_equal(loose, op.event_reads_reference(row, count, _exact(packed), weighting))
+
+
+@torch.no_grad()
+def test_reads_of_nothing_are_empty_or_zero() -> None:
+    tables = _tables("softmax")
+    none = torch.zeros(2, 3, dtype=torch.int64, device=DEVICE)
+    read = op.event_reads_triton(none[..., None][..., :0], none, tables, "softmax")
+    assert read.shape == (2, 3, 2, 8, 16)
+    assert not read.any()
+    assert op.event_reads_triton(none[:0, :, None], none[:0], tables, "softmax").shape[0] == 0
+
+
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@torch.no_grad()
+def test_packed_tables_are_the_same_tables(weighting: Weighting) -> None:
+    tables = _tables(weighting, width=20)
+    again = op.pack(tables, torch.float32)
+    assert again.values_RHK.stride(1) == 32
+    for one, other in zip(again, tables, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(("dtype", "latents"), [(torch.float32, 12), (torch.bfloat16, 4)])
+@torch.no_grad()
+def test_a_stream_equals_the_session(
+    weighting: Weighting, dtype: torch.dtype, latents: int
+) -> None:
+    n_steps, lags, slots, first = 20, 3, torch.tensor([3, 1]), torch.tensor([0, 7])
+    tables = _tables(weighting, dtype, lags=lags, latents=latents)
+    g = torch.Generator().manual_seed(5)
+    counts = torch.randint(6, (2, n_steps), generator=g)
+    counts[0, 4:9] = 0
+    counts[1, 10] = 70
+    row, count = _padded(counts.tolist())
+    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
+    width = tables.values_RHK.shape[-1]
+    # Nobody reads or writes the other slots.
+    sums = torch.full((4, lags, 2, latents, width), math.nan, device=DEVICE)
+    sums[slots] = 0
+    done = torch.zeros(2, dtype=torch.int64)
+    # Now one stream alone, now both, in either order.
+    while int(done.min()) < n_steps:
+        turn = [[0], [1, 0], [1], [0, 1]][int(done.sum()) % 4]
+        which = torch.tensor([sample for sample in turn if done[sample] < n_steps])
+        if not len(which):
+            which = done.argmin()[None]
+        at = done[which]
+        found = op.event_step_triton(
+            sums,
+            slots[which].to(DEVICE),
+            (first[which] + at).to(DEVICE),
+            row[which, at],
+            count[which, at],
+            tables,
+        )
+        _assert_equal(normalise(found, weighting), exact[which, at])
+        done[which] += 1
+    assert sums[[0, 2]].isnan().all()
+    assert not sums[[1, 3]].isnan().any()
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(("lags", "latents", "width"), [(1, 4, 16), (8, 8, 32), (9, 12, 20)])
+@pytest.mark.parametrize("pairs", [16, 64])
+@torch.no_grad()
+def test_a_step_changes_the_sums_as_the_reference_does(
+    weighting: Weighting, lags: int, latents: int, width: int, pairs: int
+) -> None:
+    tables = _tables(weighting, lags=lags, latents=latents, width=width)
+    row, count = _padded([[0], [40], [3]])
+    slot, step = (torch.tensor(x, device=DEVICE) for x in ([2, 0, 4], [0, 13, 2**40]))
+    shape = (5, lags, 2, latents, tables.values_RHK.shape[-1])
+    sums = torch.randn(shape, generator=torch.Generator().manual_seed(6)).to(DEVICE)
+    exact = sums.double()
+    seen = op.event_step_reference(exact, slot, step, row[:, 0], count[:, 0], _exact(tables))
+    config = op.EventConfig(pairs, events=16, warps=4, stages=2)
+    found = op.event_step_triton(sums, slot, step, row[:, 0], count[:, 0], tables, config=config)
+    _assert_equal(found, seen)
+    _assert_equal(sums, exact)
+
+
+def test_sums_of_another_shape_are_refused() -> None:
+    tables, (row, count) = _tables("sigmoid"), _padded([[2]])
+    slot = step = torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    sums = torch.zeros(4, 2, 8, 16, 3, device=DEVICE)
+    for wrong in (sums, sums.permute(0, 4, 1, 2, 3)):
+        with pytest.raises(ValueError, match="expected contiguous"):
+            op.event_step_triton(wrong, slot, step, row[0], count[0], tables)
+
+
+def test_configs_cover_the_work() -> None:
+    few = op.reads_config(1, 32, 8, 8, torch.bfloat16)
+    many = op.reads_config(32, 32, 8, 8, torch.bfloat16)
+    assert (few.pairs, many.pairs) == (16, 64)
+    assert op.step_config(1, 8, 8, 8, torch.bfloat16).pairs == 16
+    assert op.step_config(512, 8, 8, 8, torch.bfloat16).pairs == 64
+
+
+@torch.no_grad()
+def test_a_forced_form_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, nothing = _tables("sigmoid"), torch.zeros(0, device=DEVICE)
+    for form, name in (("triton", "triton"), ("torch", "reference")):
+        for operator in ("event_reads", "event_step"):
+            monkeypatch.setattr(op, f"{operator}_{name}", lambda *_, name=name: name)
+        with forced(form):  # type: ignore[arg-type]
+            assert op.event_reads(nothing, nothing, tables, "sigmoid") == name
+            assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == name
+
+
+def test_gradients_take_the_reference() -> None:
+    tables, (row, count) = _tables("sigmoid"), _padded([[2, 1]])
+    tables.values_RHK.requires_grad_()
+    op.event_reads(row, count, tables, "sigmoid").sum().backward()
+    assert tables.values_RHK.grad is not None
+    assert tables.values_RHK.grad.any()

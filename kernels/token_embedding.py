@@ -5,15 +5,23 @@ Formula, for an event (u, p, c) and tables U, P, C of width D:
     x = U[u] + P[p] + C[c]
     token = x / sqrt(mean(x^2) + eps) * gamma
 
-The plain form writes three (E, D) gathers and a sum to memory and reads them back; the kernel reads
-each table row once and writes each token once.
+The plain form writes three (E, D) gathers and a sum to memory and reads them back. The kernel
+writes each token once, and the tables stay in the cache, so that writing is all the time it takes.
+A warp works alone on a few events: it needs no barrier to add up a token's squares, loads 16 bytes
+a lane, and has the rows of all its events under way at once.
+
+Shapes: E events, D width of a token.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
+
+from kernels.dispatch import form_for
 
 
 def token_embedding_reference(
@@ -53,9 +61,26 @@ def token_embedding(
     eps: float,
 ) -> Tensor:
     """The form for the case at hand: the kernel on a GPU without gradients, else the reference."""
-    if gamma.is_cuda and not torch.is_grad_enabled():
+    if form_for(gamma) == "triton":
         return token_embedding_triton(unit, phase, value, tables, gamma, eps)
     return token_embedding_reference(unit, phase, value, tables, gamma, eps)
+
+
+class EmbeddingConfig(NamedTuple):
+    """How the kernel cuts its work.
+
+    Attributes:
+        events: events a program; a power of two.
+        warps: warps a program.
+    """
+
+    events: int
+    warps: int
+
+
+def embedding_config(dim: int) -> EmbeddingConfig:
+    """One warp, and as many events as its registers hold beside others of its kind."""
+    return EmbeddingConfig(events=min(16, max(1, 2048 // triton.next_power_of_2(dim))), warps=1)
 
 
 def token_embedding_triton(
@@ -65,26 +90,47 @@ def token_embedding_triton(
     tables: tuple[Tensor, Tensor, Tensor],
     gamma: Tensor,
     eps: float,
+    *,
+    config: EmbeddingConfig | None = None,
 ) -> Tensor:
-    """The Triton kernel; arguments as the reference's, without gradients."""
+    """The Triton kernel, without gradients.
+
+    Args:
+        unit: as token_embedding_reference's, of any integer type.
+        phase: likewise.
+        value: likewise.
+        tables: likewise.
+        gamma: likewise; its type is the tokens'.
+        eps: likewise.
+        config: how to cut the work; embedding_config's if not given.
+
+    Returns:
+        (..., D) tokens.
+    """
     dim = gamma.shape[0]
+    config = config or embedding_config(dim)
     out = torch.empty((*unit.shape, dim), device=gamma.device, dtype=gamma.dtype)
-    if unit.numel():
-        _token_embedding_kernel[(unit.numel(),)](
+    n_events = unit.numel()
+    if n_events:
+        _token_embedding_kernel[(triton.cdiv(n_events, config.events),)](
             unit.contiguous(),
             phase.contiguous(),
             value.contiguous(),
-            *tables,
-            gamma,
+            *(table.contiguous() for table in tables),
+            gamma.contiguous(),
             out,
+            n_events,
             eps,
             D=dim,
-            BLOCK=triton.next_power_of_2(dim),
+            WIDTH=triton.next_power_of_2(dim),
+            EVENTS=config.events,
+            num_warps=config.warps,
         )
     return out
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# The number of events must not make a new kernel: it has no bearing on alignment.
+@triton.jit(do_not_specialize=["n_events"])  # type: ignore[untyped-decorator]
 def _token_embedding_kernel(  # type: ignore[no-untyped-def]
     unit_ptr,
     phase_ptr,
@@ -94,19 +140,26 @@ def _token_embedding_kernel(  # type: ignore[no-untyped-def]
     value_table_ptr,
     gamma_ptr,
     out_ptr,
+    n_events,
     eps,
     D: tl.constexpr,
-    BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EVENTS: tl.constexpr,
 ):
-    event = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BLOCK)
-    inside = column < D
-    unit_row = unit_table_ptr + tl.load(unit_ptr + event) * D + column
-    phase_row = phase_table_ptr + tl.load(phase_ptr + event) * D + column
-    value_row = value_table_ptr + tl.load(value_ptr + event) * D + column
-    x = tl.load(unit_row, inside, 0.0).to(tl.float32)
-    x += tl.load(phase_row, inside, 0.0).to(tl.float32)
-    x += tl.load(value_row, inside, 0.0).to(tl.float32)
-    scale = 1.0 / tl.sqrt(tl.sum(x * x) / D + eps)
-    gamma = tl.load(gamma_ptr + column, inside, 0.0).to(tl.float32)
-    tl.store(out_ptr + event * D + column, x * scale * gamma, inside)
+    event_E = tl.program_id(0).to(tl.int64) * EVENTS + tl.arange(0, EVENTS)
+    live_E = event_E < n_events
+    unit_E = tl.load(unit_ptr + event_E, live_E, 0).to(tl.int64)
+    phase_E = tl.load(phase_ptr + event_E, live_E, 0).to(tl.int64)
+    value_E = tl.load(value_ptr + event_E, live_E, 0).to(tl.int64)
+    column_D = tl.arange(0, WIDTH)
+    inside_D = column_D < D
+    inside_ED = live_E[:, None] & inside_D[None, :]
+    unit_ED = tl.load(unit_table_ptr + (unit_E * D)[:, None] + column_D, inside_ED, 0.0)
+    phase_ED = tl.load(phase_table_ptr + (phase_E * D)[:, None] + column_D, inside_ED, 0.0)
+    value_ED = tl.load(value_table_ptr + (value_E * D)[:, None] + column_D, inside_ED, 0.0)
+    gamma_D = tl.load(gamma_ptr + column_D, inside_D, 0.0).to(tl.float32)
+    x_ED = unit_ED.to(tl.float32) + phase_ED.to(tl.float32) + value_ED.to(tl.float32)
+    scale_E = 1.0 / tl.sqrt(tl.sum(x_ED * x_ED, 1) / D + eps)
+    token_ED = x_ED * scale_E[:, None] * gamma_D[None, :]
+    out_ED = out_ptr + (event_E * D)[:, None] + column_D
+    tl.store(out_ED, token_ED.to(out_ptr.dtype.element_ty), inside_ED)

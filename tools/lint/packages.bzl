@@ -12,6 +12,7 @@ LINTED_PACKAGES = [
     "serving/replay",
     "serving/telemetry",
     "tools/bazel",
+    "tools/benchmark",
     "tools/ci",
     "tools/lint",
     "tools/measured",

@@ -1,0 +1,205 @@
+"""What the kernels' benchmark times: each operator at shapes of Cortex-S, and what it is beside."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import event_attention, int8_matmul, step_attention, window_attention
+from kernels.linear_add import linear_add_reference, linear_add_triton
+from kernels.norm_linear import Activation, norm_linear_reference, norm_linear_triton
+from kernels.rotary import rotary_phases
+from kernels.token_embedding import token_embedding_reference, token_embedding_triton
+
+EPS = 1e-6
+# Cortex-S: width, heads, latents a step, steps of events, steps of the window.
+D, H, L, J, W = 512, 8, 8, 8, 32
+K = D // H
+TOKENS = (182, 4, 9)
+
+Work = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One operator at one shape.
+
+    Attributes:
+        name: of its row, without the leading "kernel/".
+        kernel: the Triton form.
+        baselines: other ways to the same result, by name; the first is the plain form.
+        bytes: least that must move through memory.
+        flops: floating-point operations.
+        exact: the same result in float64, to compare with.
+        integer: products of 8-bit integers, whose peak is twice that of bfloat16.
+    """
+
+    name: str
+    kernel: Work
+    baselines: Mapping[str, Work]
+    bytes: int
+    flops: int = 0
+    exact: Work | None = None
+    integer: bool = field(default=False)
+
+
+def cases() -> Iterator[Case]:
+    """All cases, one after another, so that each frees its memory before the next."""
+    yield _tokenizer(65_536)
+    for rows in (8, 64, 264, 8448):
+        yield _norm_linear(rows, 3 * D, None)
+        yield _norm_linear(rows, 4 * D, "gelu")
+    for rows in (64, 264, 8448):
+        yield _linear_add(rows, D)
+        yield _linear_add(rows, 4 * D)
+    for events in (4, 16, 64):
+        yield _cross_attention(32, events)
+    yield _cross_attention(1, 16)
+    for samples in (1, 32):
+        yield _window_attention(samples)
+    for streams in (1, 32, 512):
+        yield _step_attention(streams)
+    for depth, columns in ((D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)):
+        yield _int8(8448, depth, columns)
+
+
+def _bf16(*shape: int) -> Tensor:
+    return torch.randn(shape, device="cuda").bfloat16()
+
+
+def _tokenizer(events: int) -> Case:
+    u, p, c = (_bf16(rows, D) for rows in TOKENS)
+    unit, phase, value = (torch.randint(rows, (events,), device="cuda") for rows in TOKENS)
+    gamma = _bf16(D)
+    compiled = torch.compile(token_embedding_reference)
+    wide = u.double(), p.double(), c.double()
+    return Case(
+        name=f"tokenizer/{events}x{D}",
+        kernel=lambda: token_embedding_triton(unit, phase, value, (u, p, c), gamma, EPS),
+        baselines={
+            "PyTorch": lambda: token_embedding_reference(unit, phase, value, (u, p, c), gamma, EPS),
+            "torch.compile": lambda: compiled(unit, phase, value, (u, p, c), gamma, EPS),
+        },
+        bytes=events * (D * 2 + 3 * 8),
+        exact=lambda: token_embedding_reference(unit, phase, value, wide, gamma.double(), EPS),
+    )
+
+
+def _norm_linear(rows: int, columns: int, gelu: Activation | None) -> Case:
+    x, weight = _bf16(rows, D), _bf16(columns, D) / D**0.5
+    return Case(
+        name=f"rmsnorm_linear/{rows}x{D}x{columns}{'_gelu' if gelu else ''}",
+        kernel=lambda: norm_linear_triton(x, weight, None, EPS, gelu),
+        baselines={"F.rms_norm, cuBLAS": lambda: norm_linear_reference(x, weight, None, EPS, gelu)},
+        bytes=2 * (rows * D + columns * D + rows * columns),
+        flops=2 * rows * D * columns,
+        exact=lambda: norm_linear_reference(x.double(), weight.double(), None, EPS, gelu),
+    )
+
+
+def _linear_add(rows: int, depth: int) -> Case:
+    x, weight, residual = _bf16(rows, depth), _bf16(D, depth) / depth**0.5, _bf16(rows, D)
+    return Case(
+        name=f"linear_add/{rows}x{depth}x{D}",
+        kernel=lambda: linear_add_triton(x, weight, residual),
+        baselines={"cuBLAS": lambda: linear_add_reference(x, weight, residual)},
+        bytes=2 * (rows * depth + D * depth + 2 * rows * D),
+        flops=2 * rows * depth * D,
+        exact=lambda: linear_add_reference(x.double(), weight.double(), residual.double()),
+    )
+
+
+def _cross_attention(samples: int, events: int) -> Case:
+    """A window of W steps with so many events each; SDPA reads keys and values an event."""
+    n_rows = TOKENS[0] * TOKENS[1] * TOKENS[2]
+    row = torch.randint(n_rows, (samples, W, events), device="cuda")
+    count = torch.full((samples, W), events, device="cuda")
+    weights = torch.rand(n_rows, H, J, L, device="cuda").bfloat16() / 32
+    tables = event_attention.EventTables(weights, _bf16(n_rows, H, K))
+    wide = event_attention.EventTables(*(table.double() for table in tables))
+    q, k, v = _bf16(samples, H, W * L, K), *(_bf16(samples, H, W * events, K) for _ in "kv")
+    at, age = torch.arange(W, device="cuda"), torch.arange(W, device="cuda")[:, None]
+    seen = (at <= age) & (at > age - J)
+    mask = seen.repeat_interleave(L, 0).repeat_interleave(events, 1)
+    pairs = samples * H * int(seen.sum()) * L * events
+    return Case(
+        name=f"cross_attention/{samples}x{W * events}",
+        kernel=lambda: event_attention.event_reads_triton(row, count, tables, "sigmoid"),
+        baselines={
+            "PyTorch": lambda: event_attention.event_reads_reference(row, count, tables, "sigmoid"),
+            "masked SDPA": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
+        },
+        bytes=samples * W * (events * (D + H * J * L) * 2 + L * D * 2),
+        flops=2 * pairs * K,
+        exact=lambda: event_attention.event_reads_reference(row, count, wide, "sigmoid"),
+    )
+
+
+def _window_attention(samples: int) -> Case:
+    q, k, v = _bf16(samples, W + 1, L, 3, H, K).unbind(-3)
+    step = torch.arange(-1, W, device="cuda")[None, :, None]
+    phases = rotary_phases(step * 4, K, min_period=4.0, max_period=512.0)
+    reference = window_attention.rotary_window_attention_reference
+    kernel = window_attention.rotary_window_attention_triton
+    return Case(
+        name=f"window_attention/{samples}x{(W + 1) * L}",
+        kernel=lambda: kernel(q, k, v, phases, phases, window=W),
+        baselines={"rotary, masked SDPA": lambda: reference(q, k, v, phases, phases, window=W)},
+        bytes=2 * samples * (W + 1) * L * 4 * D,
+        flops=4 * samples * D * (((W + 1) * L) ** 2) // 2,
+        exact=lambda: reference(q.double(), k.double(), v.double(), phases, phases, window=W),
+    )
+
+
+def _step_attention(streams: int) -> Case:
+    k, v = _bf16(streams * W, L, H, K), _bf16(streams * W, L, H, K)
+    qkv = _bf16(streams, L, 3, H, K)
+    page = torch.arange(streams * W, device="cuda").view(streams, W)
+    own = page[:, 5].contiguous()
+    step = torch.full((streams,), 37, device="cuda")
+    cos, sin = rotary_phases(step * 4, K, min_period=4.0, max_period=512.0)
+    arguments = (qkv, cos, sin, k, v, own, page)
+
+    def exact() -> Tensor:
+        return step_attention.advance_step_attention_reference(
+            qkv.double(), cos, sin, k.double(), v.double(), own, page
+        )
+
+    return Case(
+        name=f"step_attention/{streams}_streams",
+        kernel=lambda: step_attention.advance_step_attention_triton(*arguments),
+        baselines={
+            "gather, SDPA": lambda: step_attention.advance_step_attention_reference(*arguments)
+        },
+        bytes=2 * streams * (2 * W * L * D + 6 * L * D),
+        flops=4 * streams * L * W * L * D,
+        exact=exact,
+    )
+
+
+def _int8(rows: int, depth: int, columns: int) -> Case:
+    x, weight = _bf16(rows, depth), _bf16(columns, depth) / depth**0.5
+    q, scale = int8_matmul.quantize_rows_triton(x)
+    wq, wscale = int8_matmul.quantize_weight(weight)
+    t = wq.t()
+
+    def whole() -> Tensor:
+        return int8_matmul.int8_linear_triton(
+            *int8_matmul.quantize_rows_triton(x), wq, wscale, torch.bfloat16
+        )
+
+    return Case(
+        name=f"int8_matmul/{rows}x{depth}x{columns}",
+        kernel=lambda: int8_matmul.int8_linear_triton(q, scale, wq, wscale, torch.bfloat16),
+        baselines={
+            "cuBLAS bf16": lambda: F.linear(x, weight),
+            "torch._int_mm, unscaled": lambda: torch._int_mm(q, t),
+            "quantising the rows too": whole,
+        },
+        bytes=rows * depth + columns * depth + 2 * rows * columns,
+        flops=2 * rows * depth * columns,
+        exact=lambda: (q.double() @ wq.double().t()) * scale.double()[:, None] * wscale.double(),
+        integer=True,
+    )
