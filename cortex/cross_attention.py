@@ -50,8 +50,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, batch: EventBatch) -> Tensor:
         """Latents (B, S, L, D) of every step of a session."""
-        row, count = self.rows(batch)
-        return self._latents(event_reads(row, count, self._kept(), self.config.weighting))
+        tables = self._kept()
+        read = event_reads(self._rows(batch), batch.mask_BSE, tables, self.config.weighting)
+        return self._latents(read)
 
     def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Tensor:
         """Latents (B, L, D) of one step of B streams.
@@ -62,14 +63,13 @@ class CrossAttention(nn.Module):
             step_B: the steps' numbers.
             batch: the steps' events, S = 1.
         """
-        row, count = self.rows(batch)
-        sums = event_step(sums_PJHLK, slot_B, step_B, row[:, 0], count[:, 0], self._kept())
+        row_BE, mask_BE = self._rows(batch)[:, 0], batch.mask_BSE[:, 0]
+        sums = event_step(sums_PJHLK, slot_B, step_B, row_BE, mask_BE, self._kept())
         return self._latents(normalise(sums, self.config.weighting))
 
-    def rows(self, batch: EventBatch) -> tuple[Tensor, Tensor]:
-        """Rows (B, S, E) of the events in the tables, and how many (B, S) each step has."""
-        row = self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
-        return row, batch.mask_BSE.sum(-1)
+    def _rows(self, batch: EventBatch) -> Tensor:
+        """(B, S, E) rows of the events in the tables."""
+        return self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
 
     def _latents(self, read_HLK: Tensor) -> Tensor:
         """Latents (..., L, D) from what they read (..., H, L, K)."""

@@ -18,7 +18,8 @@ class EventBatch:
         unit_BSE: unit indices; 0 where padded.
         phase_BSE: bin within the step; 0 where padded.
         value_BSE: spike counts; 0 where padded.
-        mask_BSE: True where an event is real.
+        mask_BSE: True where an event is real. `collate` puts a step's events first; training
+            leaves holes where it takes events away.
         first_step_B: the stream's own number of each sample's first step.
     """
 

@@ -41,6 +41,24 @@ def test_events_change_the_answer() -> None:
     assert not torch.allclose(velocity[0], velocity[1])
 
 
+@pytest.mark.parametrize("learning", [True, False])
+def test_an_event_that_is_taken_away_was_never_there(learning: bool) -> None:
+    torch.manual_seed(0)
+    model = Model(ModelConfig.of_size("nano", n_units=6, grid=TimeGrid(), movements=2))
+    model.train(learning)
+    counts = torch.randint(0, 2, (20, 6)).numpy()
+    whole, without = counts.copy(), counts.copy()
+    whole[4, 0], without[4, 0] = 1, 0
+    batch, expected = (
+        collate([Events.from_counts(each)], n_steps=5, bins_per_step=4) for each in (whole, without)
+    )
+    # The first event of the second step, so that a hole comes before the others.
+    batch.mask_BSE[0, 1, 0] = False
+    with torch.set_grad_enabled(learning):
+        answers = [model(each, torch.arange(4)) for each in (batch, expected)]
+    torch.testing.assert_close(*answers)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

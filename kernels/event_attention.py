@@ -204,16 +204,23 @@ def event_reads_reference(
 
 
 def event_reads(
-    row_BSE: Tensor,
-    count_BS: Tensor,
-    tables: EventTables,
-    weighting: Weighting,
-    out_dtype: torch.dtype | None = None,
+    row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables, weighting: Weighting
 ) -> Tensor:
-    """The form for the case at hand; arguments as event_reads_reference's."""
+    """The form for the case at hand.
+
+    Args:
+        row_BSE: rows of the events, grouped by step and padded to E a step.
+        mask_BSE: True where an event is real. Without gradients on a GPU a step's events come
+            first and padding after, as `collate` has them: the kernel counts them.
+        tables: from event_tables.
+        weighting: the tables' "sigmoid" or "softmax".
+
+    Returns:
+        (B, S, H, L, K), of the tables' type; zero where a step sees no event.
+    """
     if form_for(tables.weights_RHJL) == "triton":
-        return event_reads_triton(row_BSE, count_BS, tables, weighting, out_dtype)
-    return event_reads_reference(row_BSE, count_BS, tables, weighting, out_dtype)
+        return event_reads_triton(row_BSE, mask_BSE.sum(-1), tables, weighting)
+    return normalise(sum_lags(event_sums(row_BSE, mask_BSE, tables)), weighting)
 
 
 def event_reads_triton(
@@ -314,13 +321,15 @@ def event_step(
     slot_B: Tensor,
     step_B: Tensor,
     row_BE: Tensor,
-    count_B: Tensor,
+    mask_BE: Tensor,
     tables: EventTables,
 ) -> Tensor:
-    """The form for the case at hand; arguments as event_step_reference's."""
-    if form_for(sums_PJHLK) == "triton":
-        return event_step_triton(sums_PJHLK, slot_B, step_B, row_BE, count_B, tables)
-    return event_step_reference(sums_PJHLK, slot_B, step_B, row_BE, count_B, tables)
+    """The form for the case at hand; arguments as event_step_reference's.
+
+    In place of counts it takes a mask, True where an event is real, with padding after the events.
+    """
+    form = event_step_triton if form_for(sums_PJHLK) == "triton" else event_step_reference
+    return form(sums_PJHLK, slot_B, step_B, row_BE, mask_BE.sum(-1), tables)
 
 
 def event_step_triton(

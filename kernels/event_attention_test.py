@@ -337,17 +337,36 @@ def test_configs_cover_the_work() -> None:
 @torch.no_grad()
 def test_a_forced_form_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, nothing = _tables("sigmoid"), torch.zeros(0, device=DEVICE)
-    for form, name in (("triton", "triton"), ("torch", "reference")):
-        for operator in ("event_reads", "event_step"):
-            monkeypatch.setattr(op, f"{operator}_{name}", lambda *_, name=name: name)
-        with forced(form):  # type: ignore[arg-type]
-            assert op.event_reads(nothing, nothing, tables, "sigmoid") == name
-            assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == name
+    monkeypatch.setattr(op, "event_reads_triton", lambda *_: "triton")
+    for form in ("triton", "reference"):
+        monkeypatch.setattr(op, f"event_step_{form}", lambda *_, form=form: form)
+    with forced("triton"):
+        assert op.event_reads(nothing, nothing, tables, "sigmoid") == "triton"
+        assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == "triton"
+    with forced("torch"):
+        assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == "reference"
+        row, count = _padded([[2, 1]])
+        read = op.event_reads(row, _mask(row, count), tables, "sigmoid")
+        assert torch.equal(read, op.event_reads_reference(row, count, tables, "sigmoid"))
 
 
-def test_gradients_take_the_reference() -> None:
+def test_gradients_take_the_plain_form_and_masks_with_holes() -> None:
     tables, (row, count) = _tables("sigmoid"), _padded([[2, 1]])
     tables.values_RHK.requires_grad_()
-    op.event_reads(row, count, tables, "sigmoid").sum().backward()
+    mask = _mask(row, count)
+    mask[0, 0, 0] = False
+    read = op.event_reads(row, mask, tables, "sigmoid")
+    read.sum().backward()
     assert tables.values_RHK.grad is not None
     assert tables.values_RHK.grad.any()
+    # Without its first event, the first step has the second alone.
+    alone = row.clone()
+    alone[0, 0, 0] = row[0, 0, 1]
+    expected = op.event_reads_reference(
+        alone, count - torch.tensor([[1, 0]]).to(count), tables, "sigmoid"
+    )
+    torch.testing.assert_close(read, expected)
+
+
+def _mask(row_BSE: Tensor, count_BS: Tensor) -> Tensor:
+    return torch.arange(row_BSE.shape[-1], device=row_BSE.device) < count_BS[..., None]

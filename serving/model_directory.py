@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cortex.errors import InputError
 from serving.engine.model import Model
@@ -18,6 +19,7 @@ class ModelDirectory:
         path: the checkpoint directory.
         device: torch device, such as "cpu" or "cuda".
         max_streams: streams open at once at most.
+        precision: "fp32" or "bf16" weights, activations and stream state.
         cpu_threads: threads that one operation on the CPU may use. A step is too small to share:
             waking a second thread costs more than it saves, and at times ten milliseconds.
     """
@@ -25,6 +27,7 @@ class ModelDirectory:
     path: Path
     device: str
     max_streams: int
+    precision: Literal["fp32", "bf16"] = "fp32"
     cpu_threads: int = 1
 
     def check(self) -> None:
@@ -46,7 +49,12 @@ class ModelDirectory:
         from cortex.decoder import Decoder
 
         torch.set_num_threads(self.cpu_threads)
-        return Decoder.load(self.path, device=self.device, max_streams=self.max_streams)
+        return Decoder.load(
+            self.path,
+            device=self.device,
+            max_streams=self.max_streams,
+            precision=self.precision,
+        )
 
     def scope(self) -> AbstractContextManager[object]:
         """Inference mode, which torch keeps for each thread."""

@@ -7,6 +7,7 @@ import serving.http.gevent_first  # noqa: F401  # isort: skip
 
 import sys
 from pathlib import Path
+from typing import Literal, cast
 
 from absl import flags
 
@@ -20,6 +21,9 @@ _MODEL = flags.DEFINE_string("model", None, "Checkpoint directory.", required=Tr
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 _PORT = flags.DEFINE_integer("port", 8080, "Port; 0 picks one.", 0, 65535)
 _DEVICE = flags.DEFINE_string("device", "cpu", "torch device.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "fp32", ["fp32", "bf16"], "Of weights, activations and streams; bf16 for GPUs."
+)
 _CPU_THREADS = flags.DEFINE_integer("cpu_threads", 1, "Threads of an operation on the CPU.", 1)
 _MAX_STREAMS = flags.DEFINE_integer("max_streams", 64, "Streams open at once.", 1)
 _MAX_BATCH = flags.DEFINE_integer("max_batch", 32, "Requests in a batch.", 1)
@@ -36,6 +40,7 @@ def main(argv: list[str]) -> None:
         path=Path(_MODEL.value),
         device=_DEVICE.value,
         max_streams=_MAX_STREAMS.value,
+        precision=cast(Literal["fp32", "bf16"], _PRECISION.value),
         cpu_threads=_CPU_THREADS.value,
     )
     source.check()
