@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
 
 
 def make_model(size: str, units: int) -> Model:
-    """A model of random weights on the GPU, in float64 at first hand."""
+    """A model of random weights on the GPU."""
     torch.manual_seed(0)
     config = ModelConfig.of_size(size, n_units=units, grid=TimeGrid())
     return Model(config).eval().cuda()
