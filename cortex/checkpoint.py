@@ -22,7 +22,7 @@ from cortex.errors import InputError
 from cortex.model import Model
 from cortex.model_config import ModelConfig
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _load_weights(model: Model, weights: bytes, path: Path) -> None:
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file: {error}") from error
     expected = model.state_dict()
-    for name in expected.keys() | tensors.keys():
+    for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise InputError(f"{path}: tensor {name} is missing")
         if name not in expected:

@@ -66,7 +66,7 @@ def _edit_config(**fields: object) -> Callable[[Path], object]:
         (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
         (lambda f: (f / "units.json").write_text('["a"]'), "must list 3 names, has 1"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "not a safetensors file"),
-        (_edit_config(format=2), "format is 2, expected 1"),
+        (_edit_config(format=1), "format is 1, expected 2"),
         (_edit_config(model={"n_units": 3}), "'grid' is missing"),
         (_edit_tensors(lambda t: t.pop("cross.q.weight")), "tensor cross.q.weight is missing"),
         (_edit_tensors(lambda t: t.update(more=torch.ones(1))), "tensor more is not part"),
