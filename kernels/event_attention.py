@@ -199,8 +199,8 @@ def event_reads_reference(
     Returns:
         (B, S, H, L, K); zero where a step sees no event.
     """
-    sums = sum_lags(event_sums(row_BSE, _real(row_BSE, count_BS), tables))
-    return normalise(sums, weighting).to(out_dtype or sums.dtype)
+    read = _plain_reads(row_BSE, _real(row_BSE, count_BS), tables, weighting)
+    return read.to(out_dtype or read.dtype)
 
 
 def event_reads(
@@ -220,7 +220,7 @@ def event_reads(
     """
     if form_for(tables.weights_RHJL) == "triton":
         return event_reads_triton(row_BSE, mask_BSE.sum(-1), tables, weighting)
-    return normalise(sum_lags(event_sums(row_BSE, mask_BSE, tables)), weighting)
+    return _plain_reads(row_BSE, mask_BSE, tables, weighting)
 
 
 def event_reads_triton(
@@ -398,6 +398,12 @@ def event_step_triton(
             num_warps=config.warps,
         )
     return out_BLHK.transpose(1, 2)
+
+
+def _plain_reads(
+    row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables, weighting: Weighting
+) -> Tensor:
+    return normalise(sum_lags(event_sums(row_BSE, mask_BSE, tables)), weighting)
 
 
 def _real(row_E: Tensor, count: Tensor) -> Tensor:

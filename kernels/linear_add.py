@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kernels.dispatch import form_for
 from kernels.norm_linear import (
+    TILE_FLOAT32,
     Tile,
     load_columns,
     loadable,
@@ -37,8 +38,6 @@ _TILES = (
     Tile(32, 64, 128, warps=4, stages=4),
     Tile(16, 32, 128, warps=4, stages=5),
 )
-# Exact float32 products have no tensor cores to feed.
-_TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
 
 
 def tile_for(rows: int, columns: int, depth: int) -> Tile:
@@ -99,7 +98,7 @@ def linear_add_triton(
     if residual_MN.shape != shape or out.shape != shape or not out.is_contiguous():
         raise ValueError(f"residual and out must be {shape}, out contiguous")
     if out.numel():
-        default = _TILE_FLOAT32 if x.dtype == torch.float32 else tile_for(len(x), columns, depth)
+        default = TILE_FLOAT32 if x.dtype == torch.float32 else tile_for(len(x), columns, depth)
         tile = loadable(config or default, x, weight_NK)
         _linear_add_kernel[(programs(tile, len(x), columns),)](
             operand(x, tile.m, tile),

@@ -66,7 +66,7 @@ _TILES = (
     Tile(16, 32, 128, warps=4, stages=5),
 )
 # Exact float32 products have no tensor cores to feed.
-_TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
+TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
 # Three quarters of the multiprocessors of an H100 or H200.
 _ENOUGH_PROGRAMS = 99
 # From so many rows on, a tile is multiplied by Hopper's asynchronous instructions.
@@ -215,7 +215,7 @@ def _wins(x_MD: Tensor, activation: Activation | None) -> bool:
 
 def _tile(x_MD: Tensor, columns: int) -> Tile:
     if x_MD.dtype == torch.float32:
-        return _TILE_FLOAT32
+        return TILE_FLOAT32
     return tile_for(len(x_MD), columns, x_MD.shape[1])
 
 
