@@ -22,7 +22,7 @@ from cortex.precision import to_bfloat16
 from cortex.streaming import StreamCache
 from cortex.time_grid import TimeGrid
 from kernels.dispatch import forced
-from tools.benchmark.gpu_time import gpu_time
+from kernels.gpu_time import gpu_time
 from tools.measured.command_line import command_line
 from tools.measured.table import Row, measured_here, write
 
@@ -79,6 +79,7 @@ def make_batch(model: Model, samples: int, steps: int, events: int) -> EventBatc
         phase_BSE=torch.randint(config.grid.bins_per_step, shape) * mask,
         value_BSE=torch.randint(1, 3, shape) * mask,
         mask_BSE=mask,
+        count_BS=mask.sum(-1),
         first_step_B=torch.zeros(samples, dtype=torch.int64),
     ).to(torch.device("cuda"))
 
@@ -88,8 +89,11 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
     last = torch.tensor([model.config.grid.bins_per_step - 1], device="cuda")
     low = to_bfloat16(model).prepare()
 
+    with torch.no_grad():
+        query = low.velocity_query(last)
+
     def work() -> Tensor:
-        return low(batch, last)  # type: ignore[no-any-return]
+        return low.decode(batch, query)
 
     with torch.inference_mode():
         exact = model.double()(batch, last)
@@ -122,12 +126,12 @@ def _step_row(size: str, model: Model, streams: int) -> Row:
     last = torch.tensor([config.grid.bins_per_step - 1], device="cuda")
     low = to_bfloat16(model)
     before = torch.cuda.memory_allocated()
-    cache = StreamCache(low, streams)
+    cache = StreamCache(low, streams, last)
     memory = torch.cuda.memory_allocated() - before
     slot_B = torch.arange(streams, device="cuda")
 
     def work() -> Tensor:
-        return cache.step(slot_B, batch, last)
+        return cache.step(slot_B, batch)
 
     with torch.inference_mode():
         cache.reset(*range(streams))

@@ -1,7 +1,4 @@
-"""A function of tensors as CUDA graphs, one for each set of shapes: a launch instead of dozens.
-
-Source: CUDA graphs in PyTorch, https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
-"""
+"""A function of tensors as CUDA graphs, one for each set of shapes: a launch instead of dozens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WARM_UPS = 3
+from kernels.cuda_graph import capture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +42,9 @@ class Captured:
     def capture(self, *examples: Tensor) -> None:
         """Makes the graph for inputs on the GPU of these shapes; calls the function on them."""
         inputs = tuple(example.clone() for example in examples)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                self._function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            output = self._function(*inputs)
-        self._graphs[_shapes(inputs)] = _Graph(graph=graph, inputs=inputs, output=output)
+        outputs: list[Tensor] = []
+        graph = capture(lambda: outputs.append(self._function(*inputs)))
+        self._graphs[_shapes(inputs)] = _Graph(graph=graph, inputs=inputs, output=outputs[-1])
 
 
 def _shapes(inputs: tuple[Tensor, ...]) -> tuple[torch.Size, ...]:

@@ -1,4 +1,8 @@
-"""From events to latents: each step's latents attend the events of the last few steps."""
+"""From events to latents: each step's latents attend the events of the last few steps.
+
+Shapes: B samples or streams, S steps, T = S + 1 steps with the start before them, J steps of events
+that a step sees, L latents a step, H heads of width K, D width, P slots.
+"""
 
 import math
 
@@ -8,14 +12,8 @@ from torch import Tensor, nn
 from cortex.event_batch import EventBatch
 from cortex.model_config import ModelConfig
 from cortex.tokenizer import Tokenizer
-from kernels.event_attention import (
-    EventTables,
-    event_reads,
-    event_step,
-    event_tables,
-    normalise,
-    pack,
-)
+from kernels.event_attention import EventTables, event_reads, event_step, event_tables, pack
+from kernels.linear_add import Rows, linear_add
 from kernels.rotary import rotary_phases, rotate
 
 
@@ -48,13 +46,20 @@ class CrossAttention(nn.Module):
         extra = 1 if config.weighting == "softmax" else 0
         return config.heads, config.latents_per_step, config.dim // config.heads + extra
 
-    def forward(self, batch: EventBatch) -> Tensor:
-        """Latents (B, S, L, D) of every step of a session."""
-        tables = self._kept()
-        read = event_reads(self._rows(batch), batch.mask_BSE, tables, self.config.weighting)
-        return self._latents(read)
+    def forward(self, batch: EventBatch, start_LD: Tensor) -> Rows:
+        """Latents (B, T, L, D) of every step of a session.
 
-    def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Tensor:
+        Args:
+            batch: the steps' events.
+            start_LD: the latents of the start, which sees no events.
+        """
+        read_BTHLK = event_reads(
+            batch.columns(), self.tokenizer.places, self._kept(), self.config.weighting, lead=1
+        )
+        latents_SLD = self.latents_LD.expand(batch.unit_BSE.shape[1], -1, -1)
+        return self._latents(read_BTHLK, torch.cat((start_LD[None], latents_SLD)))
+
+    def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Rows:
         """Latents (B, L, D) of one step of B streams.
 
         Args:
@@ -63,19 +68,23 @@ class CrossAttention(nn.Module):
             step_B: the steps' numbers.
             batch: the steps' events, S = 1.
         """
-        row_BE, mask_BE = self._rows(batch)[:, 0], batch.mask_BSE[:, 0]
-        sums = event_step(sums_PJHLK, slot_B, step_B, row_BE, mask_BE, self._kept())
-        return self._latents(normalise(sums, self.config.weighting))
+        read_BHLK = event_step(
+            sums_PJHLK,
+            slot_B,
+            step_B,
+            batch.columns(),
+            self.tokenizer.places,
+            self._kept(),
+            self.config.weighting,
+        )
+        return self._latents(read_BHLK, self.latents_LD)
 
-    def _rows(self, batch: EventBatch) -> Tensor:
-        """(B, S, E) rows of the events in the tables."""
-        return self.tokenizer.row(batch.unit_BSE, batch.phase_BSE, batch.value_BSE)
-
-    def _latents(self, read_HLK: Tensor) -> Tensor:
-        """Latents (..., L, D) from what they read (..., H, L, K)."""
-        read = read_HLK.transpose(-3, -2).flatten(-2)
-        update: Tensor = self.dropout(self.out(read.to(self.out.weight.dtype)))
-        return self.latents_LD + update
+    def _latents(self, read_HLK: Tensor, own_LD: Tensor) -> Rows:
+        """Latents (..., L, D): what is their own, and what they read (..., H, L, K)."""
+        read = read_HLK.transpose(-3, -2).flatten(-2).to(self.out.weight.dtype)
+        if self.training:
+            return Rows(own_LD + self.dropout(self.out(read)), None)
+        return linear_add(read, self.out.weight, own_LD)
 
     def _kept(self) -> EventTables:
         return self._prepared or self.tables()
@@ -114,9 +123,3 @@ class CrossAttention(nn.Module):
             min_period=4.0,
             max_period=4.0 * config.grid.bins_per_step * config.event_steps,
         )
-
-
-def step_numbers(batch: EventBatch) -> Tensor:
-    """(B, S) the stream's numbers of a batch's steps."""
-    n_steps = batch.unit_BSE.shape[1]
-    return batch.first_step_B[:, None] + torch.arange(n_steps, device=batch.first_step_B.device)

@@ -72,12 +72,14 @@ class Decoder:
         self.unit_ids = checkpoint.unit_ids
         self.velocity_unit = checkpoint.velocity_unit
         # One slot more, for the rows that only fill a batch up.
-        self._cache = StreamCache(self.model, max_streams + 1)
+        last_bin = torch.tensor([self.grid.bins_per_step - 1], device=self.device)
+        self._cache = StreamCache(self.model, max_streams + 1, last_bin)
+        with torch.no_grad():
+            self._query = self.model.velocity_query(last_bin)
         self._spare_slot = max_streams
         self._cache.reset(self._spare_slot)
         self._free = list(reversed(range(max_streams)))
         self._steps_done: dict[int, int] = {}
-        self._last_bin = torch.tensor([self.grid.bins_per_step - 1], device=self.device)
         on_gpu = self.device.type == "cuda"
         self._window_graphs = Captured(self._decode_windows) if on_gpu else None
         self._step_graphs = Captured(self._decode_steps) if on_gpu else None
@@ -168,12 +170,12 @@ class Decoder:
 
     def _decode_windows(self, *columns: Tensor) -> Tensor:
         batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
-        velocity: Tensor = self.model(batch, self._last_bin)[:, -1, 0]
+        velocity: Tensor = self.model.decode(batch, self._query)[:, -1, 0]
         return velocity
 
     def _decode_steps(self, slot_B: Tensor, *columns: Tensor) -> Tensor:
         batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
-        return self._cache.step(slot_B, batch, self._last_bin)[:, 0]
+        return self._cache.step(slot_B, batch)[:, 0]
 
     def _collate(self, samples: Sequence[Events], n_steps: int) -> EventBatch:
         return collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)

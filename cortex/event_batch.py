@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cortex.events import Events
+from kernels.event_attention import EventColumns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class EventBatch:
         unit_BSE: unit indices; 0 where padded.
         phase_BSE: bin within the step; 0 where padded.
         value_BSE: spike counts; 0 where padded.
-        mask_BSE: True where an event is real. `collate` puts a step's events first; training
-            leaves holes where it takes events away.
+        mask_BSE: True where an event is real. Training leaves holes where it takes events away.
+        count_BS: places, from the first on, that a step's events and holes lie in.
         first_step_B: the stream's own number of each sample's first step.
     """
 
@@ -27,11 +28,18 @@ class EventBatch:
     phase_BSE: Tensor
     value_BSE: Tensor
     mask_BSE: Tensor
+    count_BS: Tensor
     first_step_B: Tensor
 
     def to(self, device: torch.device) -> "EventBatch":
         """The same batch on another device."""
         return EventBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    def columns(self) -> EventColumns:
+        """The events as the kernels take them."""
+        return EventColumns(
+            self.unit_BSE, self.phase_BSE, self.value_BSE, self.mask_BSE, self.count_BS
+        )
 
     def rows(self, which: slice) -> "EventBatch":
         """Some of the samples."""
@@ -70,12 +78,13 @@ def collate(
         padded[group, rank] = column
         return torch.from_numpy(padded.reshape(len(samples), n_steps, width))
 
-    mask = torch.arange(width) < torch.from_numpy(counts.reshape(len(samples), n_steps, 1))
+    count_BS = torch.from_numpy(counts.reshape(len(samples), n_steps))
     return EventBatch(
         unit_BSE=scatter(unit),
         phase_BSE=scatter(phase),
         value_BSE=scatter(value),
-        mask_BSE=mask,
+        mask_BSE=torch.arange(width) < count_BS[..., None],
+        count_BS=count_BS,
         first_step_B=torch.as_tensor(
             np.zeros(len(samples), np.int64)
             if first_step is None

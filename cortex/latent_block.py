@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from cortex.model_config import ModelConfig
 from cortex.norm_linear import NormLinear
-from kernels.linear_add import linear_add
-from kernels.window_attention import rotary_window_attention
+from kernels.linear_add import Rows, linear_add
+from kernels.norm_linear import Turn
+from kernels.window_attention import window_attention
 
 
 class LatentBlock(nn.Module):
@@ -33,24 +34,27 @@ class LatentBlock(nn.Module):
             for linear in (self.out, self.down):
                 linear.weight.mul_(1.0 / math.sqrt(2 * config.blocks))
 
-    def forward(self, x_BSLD: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:
-        """Latents (B, S, L, D) of every step of a session, given all steps' rotary phases."""
-        q, k, v = self.qkv(x_BSLD).unbind(-3)
-        read = rotary_window_attention(q, k, v, phases, phases, window=self.window_steps)
-        return self.finish(x_BSLD, read)
+    def forward(self, x_BTLD: Rows, turn: Turn) -> Rows:
+        """Latents (B, T, L, D) of every step of a session, given how their keys turn."""
+        q, k, v = self.qkv(x_BTLD, turn)
+        return self.finish(x_BTLD, window_attention(q, k, v, window=self.window_steps))
 
-    def qkv(self, x_SLD: Tensor) -> Tensor:
-        """Queries, keys and values (..., L, 3, H, K), not rotated, of latents (..., L, D)."""
-        qkv: Tensor = self.project(x_SLD).unflatten(-1, (3, self.heads, -1))
-        return qkv
+    def qkv(self, x_LD: Rows, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (..., L, H, K), of latents (..., L, D).
 
-    def finish(self, x_SLD: Tensor, read_SLHK: Tensor) -> Tensor:
+        Args:
+            x_LD: the latents.
+            turn: how queries and keys turn; None leaves them as they are.
+        """
+        q, k, v = self.project(x_LD, turn).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        return q, k, v
+
+    def finish(self, x_LD: Rows, read_LHK: Tensor) -> Rows:
         """Latents (..., L, D) after what attention read (..., L, H, K) and the MLP."""
-        x = self._add(x_SLD, read_SLHK.flatten(-2), self.out)
+        x = self._add(x_LD, read_LHK.flatten(-2), self.out)
         return self._add(x, self.up(x), self.down)
 
-    def _add(self, x: Tensor, inputs: Tensor, linear: nn.Linear) -> Tensor:
+    def _add(self, x: Rows, inputs: Tensor, linear: nn.Linear) -> Rows:
         if self.training:
-            dropped: Tensor = self.dropout(linear(inputs))
-            return x + dropped
-        return linear_add(inputs, linear.weight, x)
+            return Rows(x.x + self.dropout(linear(inputs)), None)
+        return linear_add(inputs, linear.weight, x.x)

@@ -1,24 +1,45 @@
 """The decoder: a Perceiver of spike events that is causal in steps.
 
 Shapes: B samples, S steps, T = S + 1 steps with the start before them, E events a step, L latents
-a step, D width, Q queries a step, N kinds of movement.
+a step, D width, H heads of width K, Q queries a step, N kinds of movement.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cortex.cross_attention import CrossAttention, step_numbers
+from cortex.cross_attention import CrossAttention
 from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
 from cortex.evidence import Evidence
 from cortex.latent_block import LatentBlock
-from cortex.latent_rotary import latent_phases
+from cortex.latent_rotary import LatentRotary
 from cortex.model_config import ModelConfig
-from cortex.movements import mixed_velocity
-from cortex.norm_linear import NormLinear
+from cortex.norm_linear import NORM_EPS, NormLinear
 from cortex.readout import Readout
-from kernels.window_attention import rotary_window_attention
+from kernels.linear_add import Rows
+from kernels.movement_velocity import VelocityHead, movement_velocity
+from kernels.rotary import rotate
+from kernels.window_attention import window_attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class VelocityQuery:
+    """What asks for the velocity at Q bins of every step.
+
+    Attributes:
+        bin_Q: the bins within a step.
+        vector_QD: query vectors.
+        q_QHK: the vectors as the readout's queries, not turned.
+        q_TQHK: the same, turned to each step of a session from the start on.
+    """
+
+    bin_Q: Tensor
+    vector_QD: Tensor
+    q_QHK: Tensor
+    q_TQHK: Tensor
 
 
 class Model(DecoderModule):
@@ -34,6 +55,7 @@ class Model(DecoderModule):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.rotary = LatentRotary(config)
         self.cross = CrossAttention(config)
         self.start_LD = nn.Parameter(torch.randn(config.latents_per_step, config.dim) * 0.1)
         self.blocks = nn.ModuleList(LatentBlock(config) for _ in range(config.blocks))
@@ -50,78 +72,63 @@ class Model(DecoderModule):
         """Units and time grid: the configuration."""
         return self.config
 
-    def encode(self, batch: EventBatch) -> Tensor:
-        """Latents (B, T, L, D) of the start and of every step."""
-        x_BSLD: Tensor = self.cross(batch)
-        start = self.start_LD.to(x_BSLD.dtype).expand(len(x_BSLD), 1, -1, -1)
-        x = torch.cat((start, x_BSLD), 1)
-        phases = self.step_phases(_with_start(step_numbers(batch)))
-        for block in self.latent_blocks():
-            x = block(x, phases)
-        return x
-
     def forward(self, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
         """Velocity (B, S, Q, 2), in the labels' unit, at Q bins of every step."""
-        velocity = self.read_velocity(self.encode(batch), step_numbers(batch), query_phase_Q)
-        return self.velocity_of(velocity, self.movement_logits(batch))
+        return self.decode(batch, self.velocity_query(query_phase_Q, batch.unit_BSE.shape[1] + 1))
 
-    def read_velocity(self, x_BTLD: Tensor, step_BS: Tensor, query_phase_Q: Tensor) -> Tensor:
-        """Standardised velocity (B, S, Q, N, 2) of every kind of movement.
-
-        Args:
-            x_BTLD: latents from `encode`.
-            step_BS: numbers of the steps.
-            query_phase_Q: bins (Q,) of each step.
-        """
-        query_QD = self.velocity_query(query_phase_Q)
-        step_BT = _with_start(step_BS)
-        # The same at every step, so projected once.
-        query, q = (
-            x.expand(*step_BT.shape, *x.shape) for x in (query_QD, self.velocity.queries(query_QD))
+    def velocity_query(self, query_phase_Q: Tensor, n_steps: int | None = None) -> VelocityQuery:
+        """A query for sessions of up to T steps with the start; by default, for windows."""
+        vector_QD = self.velocity_query_D + self.query_phase(query_phase_Q)
+        q_QHK = self.velocity.queries(vector_QD)
+        n_steps = n_steps or self.config.grid.window_steps + 1
+        step_T = torch.arange(n_steps, device=query_phase_Q.device)
+        time_bin_TQ = step_T[:, None] * self.config.grid.bins_per_step + query_phase_Q
+        return VelocityQuery(
+            bin_Q=query_phase_Q,
+            vector_QD=vector_QD,
+            q_QHK=q_QHK,
+            q_TQHK=rotate(q_QHK.expand(n_steps, -1, -1, -1), self.rotary.at(time_bin_TQ)),
         )
-        phases = self.query_phases(step_BT, query_phase_Q)
-        return self.by_movement(self._read(self.velocity, x_BTLD, step_BT, query, q, phases))
 
-    def by_movement(self, outputs: Tensor) -> Tensor:
-        """Velocity (..., N, 2) from the velocity readout's outputs (..., 2 N)."""
-        velocity: Tensor = outputs.float().unflatten(-1, (self.config.movements, 2))
-        return velocity
+    def decode(self, batch: EventBatch, query: VelocityQuery) -> Tensor:
+        """As `forward`, with a query that was made before."""
+        x_BTQD = self.read_velocity(self.encode(batch), query)
+        evidence = None if self.evidence is None else self.evidence.tables()
+        return movement_velocity(x_BTQD, self.velocity_head(), evidence, batch.columns())
 
-    def movement_logits(self, batch: EventBatch) -> Tensor | None:
-        """Logits (B, S, N) of the kinds of movement at every step; None where there is one kind."""
-        if self.evidence is None:
-            return None
-        logits: Tensor = self.evidence(batch)
-        return logits
+    def encode(self, batch: EventBatch) -> Rows:
+        """Latents (B, T, L, D) of the start and of every step."""
+        x: Rows = self.cross(batch, self.start_LD)
+        turn = self.rotary.turn(batch.unit_BSE.shape[1] + 1, 2 * self.config.dim)
+        for block in self.latent_blocks():
+            x = block(x, turn)
+        return x
 
-    def velocity_of(self, velocity_SQN2: Tensor, logits_SN: Tensor | None) -> Tensor:
-        """Velocity (..., Q, 2), in the labels' unit, from each kind's and the kinds' logits."""
-        if logits_SN is None:
-            return self.denormalise(velocity_SQN2.squeeze(-2))
-        return self.denormalise(mixed_velocity(velocity_SQN2, logits_SN))
+    def read_velocity(self, x_BTLD: Rows, query: VelocityQuery) -> Tensor:
+        """(B, T, Q, D) what queries at every step read from the latents of `encode`."""
+        q_BTQHK = query.q_TQHK[: x_BTLD.x.shape[1]].expand(len(x_BTLD.x), -1, -1, -1, -1)
+        return self.velocity.add(query.vector_QD, self._read(self.velocity, x_BTLD, q_BTQHK))
 
-    def count_logits(self, x_BTLD: Tensor, step_BS: Tensor, unit_BSQ: Tensor) -> Tensor:
+    def velocity_head(self) -> VelocityHead:
+        """From what a query read to velocity in the labels' unit."""
+        head = self.velocity
+        return VelocityHead(
+            head.output_norm.weight,
+            head.outputs.weight,
+            head.outputs.bias,
+            NORM_EPS,
+            self.velocity_mean,
+            self.velocity_scale,
+        )
+
+    def count_logits(self, x_BTLD: Rows, unit_BSQ: Tensor) -> Tensor:
         """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""
         # Nothing is asked at the start; a query of zeros keeps the steps aligned.
         query = F.pad(self.masked_query(self.cross.tokenizer.unit(unit_BSQ)), (0, 0, 0, 0, 1, 0))
-        step_BT = _with_start(step_BS)
         head = self.masked_spikes
-        phases = self.step_phases(step_BT)
-        return self._read(head, x_BTLD, step_BT, query, head.queries(query), phases)
-
-    def velocity_query(self, query_phase_Q: Tensor) -> Tensor:
-        """Query vectors (Q, D) of bins of a step, the same at every step."""
-        return self.velocity_query_D + self.query_phase(query_phase_Q)  # type: ignore[no-any-return]
-
-    def query_phases(self, step_BS: Tensor, query_phase_Q: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotary phases (B, S, Q, K / 2) of queries at Q bins of every step."""
-        time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step + query_phase_Q
-        return latent_phases(self.config, time_bin)
-
-    def step_phases(self, step_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotary phases (B, S, 1, K / 2) of every step's latents."""
-        time_bin = step_BS[:, :, None] * self.config.grid.bins_per_step
-        return latent_phases(self.config, time_bin)
+        phases = tuple(phase[:, None] for phase in self.rotary.steps(query.shape[1]))
+        read = self._read(head, x_BTLD, rotate(head.queries(query), phases))  # type: ignore[arg-type]
+        return head.project(head.add(query, read)[:, 1:])
 
     def prepare(self) -> "Model":
         """Precomputes what only the weights decide; call it once they and the device are final."""
@@ -135,27 +142,6 @@ class Model(DecoderModule):
         """The blocks, in order."""
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _read(
-        self,
-        head: Readout,
-        x_BTLD: Tensor,
-        step_BT: Tensor,
-        query_BTQD: Tensor,
-        q_BTQHK: Tensor,
-        query_phases: tuple[Tensor, Tensor],
-    ) -> Tensor:
-        k, v = head.keys_values(x_BTLD)
-        read = rotary_window_attention(
-            q_BTQHK,
-            k,
-            v,
-            query_phases,
-            self.step_phases(step_BT),
-            window=self.config.readout_steps,
-        )
-        return head.finish(query_BTQD[:, 1:], read[:, 1:])
-
-
-def _with_start(step_BS: Tensor) -> Tensor:
-    """(B, T) the same steps' numbers with the start's in front."""
-    return torch.cat((step_BS[:, :1] - 1, step_BS), 1)
+    def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor) -> Tensor:
+        k, v = head.keys_values(x_BTLD, self.rotary.turn(q_BTQHK.shape[1], self.config.dim))
+        return window_attention(q_BTQHK, k, v, window=self.config.readout_steps)

@@ -15,13 +15,6 @@ Shapes: B samples, S steps, Q queries a step, N kinds of movement.
 from torch import Tensor
 
 
-def mixed_velocity(velocity_SQN2: Tensor, logits_SN: Tensor) -> Tensor:
-    """Mean velocity (..., S, Q, 2) over the kinds, from each one's velocity and logit."""
-    share_SN = logits_SN.softmax(-1)
-    velocity: Tensor = (share_SN[..., None, :, None] * velocity_SQN2).sum(-2)
-    return velocity
-
-
 def velocity_if(velocity_BSQN2: Tensor, movement_B: Tensor) -> Tensor:
     """Velocity (B, S, Q, 2) of one kind of movement, its number given, for each sample."""
     index = movement_B.view(-1, *(1,) * (velocity_BSQN2.dim() - 1))

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kernels.norm_linear import Activation, fold, norm_linear
+from kernels.linear_add import Rows
+from kernels.norm_linear import Activation, Turn, fold, norm_linear
 
 NORM_EPS = 1e-6
 
@@ -18,11 +19,12 @@ class NormLinear(nn.Module):
         self.activation: Activation | None = activation
         self._folded: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., outputs) from (..., inputs)."""
-        if self._folded is not None:
-            return norm_linear(x, self._folded, None, NORM_EPS, self.activation)
-        return norm_linear(x, self.weight, self.gain, NORM_EPS, self.activation)
+    def forward(self, x: Rows, turn: Turn | None = None) -> Tensor:
+        """(..., outputs) from (..., inputs), the leading outputs turned as `turn` says."""
+        weight, gain = (self.weight, self.gain) if self._folded is None else (self._folded, None)
+        return norm_linear(
+            x.x, weight, gain, NORM_EPS, self.activation, squares_MP=x.squares_MP, turn=turn
+        )
 
     @torch.no_grad()
     def prepare(self) -> None:

@@ -3,11 +3,13 @@
 from torch import Tensor, nn
 
 from cortex.model_config import ModelConfig
-from cortex.norm_linear import NormLinear
+from cortex.norm_linear import NORM_EPS, NormLinear
+from kernels.linear_add import Rows, linear_add
+from kernels.norm_linear import Turn
 
 
 class Readout(nn.Module):
-    """Cross-attention from queries to latents, and a projection a output dimension.
+    """Cross-attention from queries to latents, and a projection an output dimension.
 
     As in LatentBlock, the attention between `queries`, `keys_values` and `finish` is the caller's.
     """
@@ -19,21 +21,24 @@ class Readout(nn.Module):
         self.q = NormLinear(dim, dim)
         self.kv = NormLinear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim, bias=False)
-        self.output_norm = nn.RMSNorm(dim, eps=1e-6)
+        self.output_norm = nn.RMSNorm(dim, eps=NORM_EPS)
         self.outputs = nn.Linear(dim, outputs)
 
     def queries(self, query_QD: Tensor) -> Tensor:
-        """Queries (..., Q, H, K), not rotated, of query vectors (..., Q, D)."""
-        q: Tensor = self.q(query_QD).unflatten(-1, (self.heads, -1))
+        """Queries (..., Q, H, K), not turned, of query vectors (..., Q, D)."""
+        q: Tensor = self.q(Rows(query_QD, None)).unflatten(-1, (self.heads, -1))
         return q
 
-    def keys_values(self, x_LD: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys, not rotated, and values, each (..., L, H, K), of latents (..., L, D)."""
-        k, v = self.kv(x_LD).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+    def keys_values(self, x_LD: Rows, turn: Turn | None = None) -> tuple[Tensor, Tensor]:
+        """Keys, turned as `turn` says, and values, each (..., L, H, K), of latents (..., L, D)."""
+        k, v = self.kv(x_LD, turn).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         return k, v
 
-    def finish(self, query_QD: Tensor, read_QHK: Tensor) -> Tensor:
-        """Outputs (..., Q, outputs) from what the queries read (..., Q, H, K)."""
-        x = query_QD + self.out(read_QHK.flatten(-2))
-        outputs: Tensor = self.outputs(self.output_norm(x))
+    def add(self, query_QD: Tensor, read_QHK: Tensor) -> Tensor:
+        """Query vectors (..., Q, D) with what they read (..., Q, H, K)."""
+        return linear_add(read_QHK.flatten(-2), self.out.weight, query_QD).x
+
+    def project(self, x_QD: Tensor) -> Tensor:
+        """Outputs (..., Q, outputs) of the vectors that `add` gave."""
+        outputs: Tensor = self.outputs(self.output_norm(x_QD))
         return outputs

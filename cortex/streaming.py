@@ -3,119 +3,125 @@
 What past events give to a step, and the keys and values of past latents, never change, so a stream
 keeps them and computes one step's latents at a time. Outputs equal Model.forward over the whole
 session, to rounding.
+
+Shapes: B streams, P slots, L latents a step, D width, H heads of width K, W steps of the window,
+R steps of the readout, J steps of events that a step sees, N kinds of movement.
 """
 
 import torch
 from torch import Tensor
 
 from cortex.event_batch import EventBatch
-from cortex.evidence import Evidence
-from cortex.model import Model
-from cortex.step_pages import PagePool, StepPages
-from kernels.rotary import rotate
-from kernels.step_attention import advance_step_attention, paged_step_attention
-
-
-class EvidenceSums:
-    """What the spikes of the last steps of every slot say of its kind of movement."""
-
-    def __init__(self, evidence: Evidence, slots: int) -> None:
-        self._evidence = evidence
-        # What the step numbered n says is at index n % steps.
-        self._sums = evidence.bias_N.detach().new_zeros(
-            (slots, evidence.steps, len(evidence.bias_N)), dtype=torch.float32
-        )
-
-    def reset(self, slot_B: Tensor) -> None:
-        """Forgets the slots' spikes."""
-        self._sums[slot_B] = 0
-
-    def add(self, slot_B: Tensor, step_B: Tensor, steps_B: Tensor, batch: EventBatch) -> Tensor:
-        """Adds one step's spikes; returns its logits (B, 1, N), with steps_B steps done."""
-        said_BN = self._evidence.step_sums(batch)[:, 0]
-        self._sums[slot_B, step_B % self._evidence.steps] = said_BN
-        return self._evidence.logits(self._sums[slot_B].sum(1), steps_B)[:, None]
+from cortex.model import Model, VelocityQuery
+from cortex.page_pool import PagePool
+from kernels.linear_add import Rows
+from kernels.movement_velocity import advance_movement_velocity
+from kernels.step_attention import advance_step_attention
+from kernels.stream_plan import StepPlan, plan_step
 
 
 class StreamCache:
     """The state of every stream, and how far each has come. A stream begins with `reset`."""
 
-    def __init__(self, model: Model, slots: int) -> None:
+    def __init__(self, model: Model, slots: int, query_phase_Q: Tensor) -> None:
+        """Room for streams.
+
+        Args:
+            model: the model, on its device.
+            slots: streams P.
+            query_phase_Q: bins of a step that are decoded.
+        """
         config = model.config
         like = model.velocity_query_D.detach()
         self.model = model.prepare()
         self.slots = slots
-        shape = (config.latents_per_step, config.heads, config.dim // config.heads)
+        with torch.no_grad():
+            self._query: VelocityQuery = model.velocity_query(query_phase_Q)
+        self._period_K2 = model.rotary.periods(like.device)
         # What the events so far give to the steps that will see them; no event is kept.
-        self.event_sums_PJHLK = torch.zeros(
+        self._event_sums_PJHLK = torch.zeros(
             (slots, config.event_steps, *model.cross.sum_shape), device=like.device
         )
-        self.evidence = EvidenceSums(model.evidence, slots) if model.evidence else None
-        self.window = StepPages(config.grid.window_steps, like.device)
-        self.blocks = [PagePool(slots * self.window.depth, shape, like) for _ in model.blocks]
-        self.readout_window = StepPages(config.readout_steps, like.device)
-        self.readout = PagePool(slots * self.readout_window.depth, shape, like)
-        self.first_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
-        self.next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
+        self._said_PJN = torch.zeros(
+            (slots, config.event_steps, config.movements), device=like.device
+        )
+        shape = (config.latents_per_step, config.heads, config.dim // config.heads)
+        window, readout = config.grid.window_steps, config.readout_steps
+        self._blocks = [PagePool(slots * window, shape, like) for _ in model.blocks]
+        self._readout = PagePool(slots * readout, shape, like)
+        # A stream's start is its first step here.
+        self._first_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
+        self._next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
 
     @torch.no_grad()
     def reset(self, *slots: int, first_step: int = 0) -> None:
         """Makes slots empty streams whose first step has the number given."""
-        slot_B = torch.tensor(slots, device=self.next_step.device)
-        self.first_step[slot_B] = self.next_step[slot_B] = first_step - 1
-        self.event_sums_PJHLK[slot_B] = 0
-        if self.evidence:
-            self.evidence.reset(slot_B)
-        self._advance(slot_B, self.model.start_LD.expand(len(slots), -1, -1))
+        slot_B = torch.tensor(slots, device=self._next_step.device)
+        self._first_step[slot_B] = self._next_step[slot_B] = first_step - 1
+        self._event_sums_PJHLK[slot_B] = 0
+        self._said_PJN[slot_B] = 0
+        start_BLD = self.model.start_LD.expand(len(slots), -1, -1).contiguous()
+        self._advance(self._plan(slot_B), Rows(start_BLD, None))
 
-    def step(self, slot_B: Tensor, batch: EventBatch, query_phase_Q: Tensor) -> Tensor:
+    def step(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
         """Advances each of B distinct slots by one step.
 
         Args:
             slot_B: slots to advance.
             batch: the step's events, S = 1; first_step_B is not used.
-            query_phase_Q: bins of the step to decode.
 
         Returns:
             Velocity (B, Q, 2).
         """
         model = self.model
-        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
-        self._advance(slot_B, model.cross.step(self.event_sums_PJHLK, slot_B, step_B, batch))
-        query_QD = model.velocity_query(query_phase_Q)
-        phases = model.query_phases(step_B[:, None], query_phase_Q)
-        read = paged_step_attention(
-            rotate(model.velocity.queries(query_QD).expand(len(slot_B), -1, -1, -1), _one(phases)),
-            self.readout.k,
-            self.readout.v,
-            self.readout_window.seen(slot_B, step_B, first_B),
+        plan = self._plan(slot_B)
+        x_BLD = model.cross.step(self._event_sums_PJHLK, slot_B, plan.step_B, batch)
+        read_BQHK = self._advance(plan, x_BLD)
+        return advance_movement_velocity(
+            model.velocity.add(self._query.vector_QD, read_BQHK),
+            model.velocity_head(),
+            None if model.evidence is None else model.evidence.tables(),
+            self._said_PJN,
+            slot_B,
+            plan.step_B,
+            plan.first_B,
+            batch.columns(),
         )
-        velocity = model.by_movement(model.velocity.finish(query_QD, read))
-        if self.evidence is None:
-            return model.velocity_of(velocity, None)
-        # The start is the first step of the cache, and counts no spikes.
-        logits = self.evidence.add(slot_B, step_B, step_B - first_B, batch)
-        return model.velocity_of(velocity[:, None], logits)[:, 0]
 
-    def _advance(self, slot_B: Tensor, x_BLD: Tensor) -> None:
-        """Takes one step's latents through all blocks, and caches what later steps will read."""
-        step_B, first_B = self.next_step[slot_B], self.first_step[slot_B]
-        phases = _one(self.model.step_phases(step_B[:, None]))
-        cos_BK2, sin_BK2 = (phase[:, 0] for phase in phases)
-        own_B = self.window.own(slot_B, step_B)
-        seen_BW = self.window.seen(slot_B, step_B, first_B)
+    def _plan(self, slot_B: Tensor) -> StepPlan:
+        config = self.model.config
+        return plan_step(
+            slot_B,
+            self._next_step,
+            self._first_step,
+            self._query.bin_Q,
+            bins_per_step=config.grid.bins_per_step,
+            window=config.grid.window_steps,
+            readout=config.readout_steps,
+            period_K2=self._period_K2,
+        )
+
+    def _advance(self, plan: StepPlan, x_BLD: Rows) -> Tensor:
+        """Takes a step's latents through all blocks; returns what the queries read (B, Q, H, K)."""
+        model = self.model
+        k_phases = plan.cos_BK2, plan.sin_BK2
+        q_phases = plan.cos_BK2[:, None], plan.sin_BK2[:, None]
         x = x_BLD
-        for block, pool in zip(self.model.latent_blocks(), self.blocks, strict=True):
+        for block, pool in zip(model.latent_blocks(), self._blocks, strict=True):
+            q, k, v = block.qkv(x)
             read = advance_step_attention(
-                block.qkv(x), cos_BK2, sin_BK2, pool.k, pool.v, own_B, seen_BW
+                q, k, v, q_phases, k_phases, pool.k, pool.v, plan.own_B, plan.seen_BW
             )
             x = block.finish(x, read)
-        k, v = self.model.velocity.keys_values(x)
-        self.readout.write(self.readout_window.own(slot_B, step_B), rotate(k, phases), v)
-        self.next_step[slot_B] = step_B + 1
-
-
-def _one(phases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """(B, Q, K / 2) phases of the only step of (B, 1, Q, K / 2)."""
-    cos, sin = (phase.squeeze(1) for phase in phases)
-    return cos, sin
+        k, v = model.velocity.keys_values(x)
+        return advance_step_attention(
+            self._query.q_QHK.expand(len(k), -1, -1, -1),
+            k,
+            v,
+            (plan.query_cos_BQK2, plan.query_sin_BQK2),
+            k_phases,
+            self._readout.k,
+            self._readout.v,
+            plan.readout_own_B,
+            plan.readout_seen_BR,
+        )

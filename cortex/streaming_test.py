@@ -61,11 +61,10 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
 @torch.inference_mode()
 def _stream(cache: StreamCache, slot: int, events: Events, n_steps: int) -> torch.Tensor:
     bins = cache.model.config.grid.bins_per_step
-    phases = torch.arange(bins)
     answers = []
     for step in range(n_steps):
         batch = collate([_frame(events, step, bins)], n_steps=1, bins_per_step=bins)
-        answers.append(cache.step(torch.tensor([slot]), batch, phases)[0])
+        answers.append(cache.step(torch.tensor([slot]), batch)[0])
     return torch.stack(answers)
 
 
@@ -78,7 +77,7 @@ def test_equals_offline_from_an_empty_start(
 ) -> None:
     model = _model(weighting)
     events = _spikes(n_steps, seed=n_steps)
-    cache = StreamCache(model, slots=3)
+    cache = StreamCache(model, 3, ALL_BINS)
     cache.reset(1, first_step=first_step)
     offline = _offline(model, events, n_steps, first_step)
     assert _relative(_stream(cache, 1, events, n_steps), offline) < 1e-4
@@ -95,7 +94,7 @@ def test_does_not_depend_on_session_time() -> None:
 def test_other_grids(bins_per_step: int) -> None:
     model = _model(grid=TimeGrid(bin_us=50_000, bins_per_step=bins_per_step, window_steps=5))
     events = _spikes(24, seed=2, bins=bins_per_step)
-    cache = StreamCache(model, slots=1)
+    cache = StreamCache(model, 1, torch.arange(bins_per_step))
     cache.reset(0)
     assert _relative(_stream(cache, 0, events, 24), _offline(model, events, 24)) < 1e-4
 
@@ -103,7 +102,7 @@ def test_other_grids(bins_per_step: int) -> None:
 @torch.inference_mode()
 def test_a_mixture_of_movements_streams_alike() -> None:
     model, events = _model(movements=5), _spikes(24, seed=3)
-    cache = StreamCache(model, slots=1)
+    cache = StreamCache(model, 1, ALL_BINS)
     cache.reset(0)
     assert _relative(_stream(cache, 0, events, 24), _offline(model, events, 24)) < 1e-4
 
@@ -126,7 +125,7 @@ def test_any_company_gives_each_stream_its_own_answer() -> None:
     model, rng = _model(), np.random.default_rng(0)
     spikes = [_spikes(40, seed=s, rate=0.02 * (1 + 3 * s)) for s in range(5)]
     expected = [_offline(model, e, 40) for e in spikes]
-    cache = StreamCache(model, slots=7)
+    cache = StreamCache(model, 7, ALL_BINS)
     cache.reset(4)
     _stream(cache, 4, _spikes(11, seed=9), 11)  # a former owner of slot 4
     slot_of = [6, 4, 0, 2, 5]
@@ -139,7 +138,7 @@ def test_any_company_gives_each_stream_its_own_answer() -> None:
         if not party:
             continue
         batch = collate([_frame(spikes[s], done[s], 4) for s in party], n_steps=1, bins_per_step=4)
-        answers = cache.step(torch.tensor([slot_of[s] for s in party]), batch, ALL_BINS)
+        answers = cache.step(torch.tensor([slot_of[s] for s in party]), batch)
         for s, answer in zip(party, answers, strict=True):
             worst = max(worst, _relative(answer, expected[s][done[s]]))
             done[s] += 1
@@ -169,6 +168,6 @@ def test_silence_decodes_to_finite_numbers() -> None:
         model = _model(weighting)
         silent = _offline(model, Events.empty(), 12)
         assert torch.isfinite(silent).all()
-        cache = StreamCache(model, slots=1)
+        cache = StreamCache(model, 1, ALL_BINS)
         cache.reset(0)
         assert _relative(_stream(cache, 0, Events.empty(), 12), silent) < 1e-4

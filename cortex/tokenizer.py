@@ -30,6 +30,11 @@ class Tokenizer(nn.Module):
         self.norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
 
     @property
+    def places(self) -> tuple[int, int]:
+        """How many phases there are, and how many values."""
+        return self.phase.num_embeddings, self.value.num_embeddings
+
+    @property
     def n_rows(self) -> int:
         """How many different tokens there are."""
         return self.unit.num_embeddings * self.phase.num_embeddings * self.value.num_embeddings

@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kernels.benchmark_cases import Case, cases
+from kernels.gpu_time import gpu_time
 from kernels.roofline import draw
-from tools.benchmark.gpu_time import gpu_time
 from tools.measured.command_line import command_line
 from tools.measured.table import Row, measured_here, write
 

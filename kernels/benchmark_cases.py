@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from kernels import event_attention, int8_matmul, step_attention, window_attention
+from kernels.event_attention import EventColumns
 from kernels.linear_add import linear_add_reference, linear_add_triton
 from kernels.norm_linear import Activation, norm_linear_reference, norm_linear_triton
 from kernels.rotary import rotary_phases
@@ -88,11 +91,19 @@ def _tokenizer(events: int) -> Case:
 
 
 def _norm_linear(rows: int, columns: int, gelu: Activation | None) -> Case:
+    """In the model the norm's squares come from the operator before; the baseline has none."""
     x, weight = _bf16(rows, D), _bf16(columns, D) / D**0.5
+    squares = x.float().square().unflatten(1, (4, -1)).sum(-1)
+    compiled = torch.compile(norm_linear_reference)
     return Case(
         name=f"rmsnorm_linear/{rows}x{D}x{columns}{'_gelu' if gelu else ''}",
-        kernel=lambda: norm_linear_triton(x, weight, None, EPS, gelu),
-        baselines={"F.rms_norm, cuBLAS": lambda: norm_linear_reference(x, weight, None, EPS, gelu)},
+        kernel=lambda: norm_linear_triton(x, weight, None, EPS, gelu, squares_MP=squares),
+        baselines={
+            "F.rms_norm, cuBLAS": lambda: norm_linear_reference(x, weight, None, EPS, gelu),
+            "torch.compile": lambda: compiled(x, weight, None, EPS, gelu),
+            "cuBLAS alone": lambda: F.linear(x, weight),
+            "norming the rows too": lambda: norm_linear_triton(x, weight, None, EPS, gelu),
+        },
         bytes=2 * (rows * D + columns * D + rows * columns),
         flops=2 * rows * D * columns,
         exact=lambda: norm_linear_reference(x.double(), weight.double(), None, EPS, gelu),
@@ -103,19 +114,29 @@ def _linear_add(rows: int, depth: int) -> Case:
     x, weight, residual = _bf16(rows, depth), _bf16(D, depth) / depth**0.5, _bf16(rows, D)
     return Case(
         name=f"linear_add/{rows}x{depth}x{D}",
-        kernel=lambda: linear_add_triton(x, weight, residual),
-        baselines={"cuBLAS": lambda: linear_add_reference(x, weight, residual)},
+        kernel=lambda: linear_add_triton(x, weight, residual).x,
+        baselines={"cuBLAS": lambda: linear_add_reference(x, weight, residual).x},
         bytes=2 * (rows * depth + D * depth + 2 * rows * D),
         flops=2 * rows * depth * D,
-        exact=lambda: linear_add_reference(x.double(), weight.double(), residual.double()),
+        exact=lambda: linear_add_reference(x.double(), weight.double(), residual.double()).x,
     )
 
 
+def _events(samples: int, steps: int, events: int) -> EventColumns:
+    """So many events in every step."""
+    shape = samples, steps, events
+    unit, phase, value = (torch.randint(rows, shape, device="cuda") for rows in TOKENS)
+    count = torch.full((samples, steps), events, device="cuda")
+    return EventColumns(unit, phase, value, torch.ones(shape, dtype=torch.bool).cuda(), count)
+
+
 def _cross_attention(samples: int, events: int) -> Case:
-    """A window of W steps with so many events each; SDPA reads keys and values an event."""
+    """A window of W steps with so many events each.
+
+    SDPA and FlexAttention read keys and values an event, and their weights are softmax.
+    """
     n_rows = TOKENS[0] * TOKENS[1] * TOKENS[2]
-    row = torch.randint(n_rows, (samples, W, events), device="cuda")
-    count = torch.full((samples, W), events, device="cuda")
+    columns, places = _events(samples, W, events), TOKENS[1:]
     weights = torch.rand(n_rows, H, J, L, device="cuda").bfloat16() / 32
     tables = event_attention.EventTables(weights, _bf16(n_rows, H, K))
     wide = event_attention.EventTables(*(table.double() for table in tables))
@@ -124,54 +145,85 @@ def _cross_attention(samples: int, events: int) -> Case:
     seen = (at <= age) & (at > age - J)
     mask = seen.repeat_interleave(L, 0).repeat_interleave(events, 1)
     pairs = samples * H * int(seen.sum()) * L * events
+
+    def inside(_b: Tensor, _h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        steps = query // L - key // events
+        return (steps >= 0) & (steps < J)
+
+    reads = event_attention.event_reads_triton
+    reference = event_attention.event_reads_reference
     return Case(
         name=f"cross_attention/{samples}x{W * events}",
-        kernel=lambda: event_attention.event_reads_triton(row, count, tables, "sigmoid"),
+        kernel=lambda: reads(columns, places, tables, "sigmoid"),
         baselines={
-            "PyTorch": lambda: event_attention.event_reads_reference(row, count, tables, "sigmoid"),
+            "PyTorch": lambda: reference(columns, places, tables, "sigmoid"),
             "masked SDPA": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
+            "FlexAttention": flex_attention_work(q, k, v, inside),
         },
         bytes=samples * W * (events * (D + H * J * L) * 2 + L * D * 2),
         flops=2 * pairs * K,
-        exact=lambda: event_attention.event_reads_reference(row, count, wide, "sigmoid"),
+        exact=lambda: reference(columns, places, wide, "sigmoid"),
     )
 
 
 def _window_attention(samples: int) -> Case:
     q, k, v = _bf16(samples, W + 1, L, 3, H, K).unbind(-3)
-    step = torch.arange(-1, W, device="cuda")[None, :, None]
-    phases = rotary_phases(step * 4, K, min_period=4.0, max_period=512.0)
-    reference = window_attention.rotary_window_attention_reference
-    kernel = window_attention.rotary_window_attention_triton
+    q_flat, k_flat, v_flat = (x.flatten(1, 2).transpose(1, 2).contiguous() for x in (q, k, v))
+    step = torch.arange((W + 1) * L, device="cuda") // L
+    seen = (step[:, None] >= step) & (step[:, None] - step < W)
+
+    def inside(_b: Tensor, _h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        steps = query // L - key // L
+        return (steps >= 0) & (steps < W)
+
+    def by(backend: SDPBackend) -> Tensor:
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(q_flat, k_flat, v_flat, attn_mask=seen)
+
+    reference = window_attention.window_attention_reference
     return Case(
         name=f"window_attention/{samples}x{(W + 1) * L}",
-        kernel=lambda: kernel(q, k, v, phases, phases, window=W),
-        baselines={"rotary, masked SDPA": lambda: reference(q, k, v, phases, phases, window=W)},
+        kernel=lambda: window_attention.window_attention_triton(q, k, v, window=W),
+        baselines={
+            "SDPA efficient": lambda: by(SDPBackend.EFFICIENT_ATTENTION),
+            "SDPA cuDNN": lambda: by(SDPBackend.CUDNN_ATTENTION),
+            "FlexAttention": flex_attention_work(q_flat, k_flat, v_flat, inside),
+        },
         bytes=2 * samples * (W + 1) * L * 4 * D,
         flops=4 * samples * D * (((W + 1) * L) ** 2) // 2,
-        exact=lambda: reference(q.double(), k.double(), v.double(), phases, phases, window=W),
+        exact=lambda: reference(q.double(), k.double(), v.double(), window=W),
     )
+
+
+def flex_attention_work(q: Tensor, k: Tensor, v: Tensor, inside: Callable[..., Tensor]) -> Work:
+    """Compiled FlexAttention with a block mask, which is made at the first call."""
+    compiled = torch.compile(flex_attention, dynamic=False)
+    mask = create_block_mask(inside, None, None, q.shape[2], k.shape[2])
+    return lambda: compiled(q, k, v, block_mask=mask)
 
 
 def _step_attention(streams: int) -> Case:
     k, v = _bf16(streams * W, L, H, K), _bf16(streams * W, L, H, K)
-    qkv = _bf16(streams, L, 3, H, K)
-    page = torch.arange(streams * W, device="cuda").view(streams, W)
+    q_new, k_new, v_new = _bf16(streams, L, 3, H, K).unbind(2)
+    page = torch.arange(streams * W, device="cuda", dtype=torch.int32).view(streams, W)
     own = page[:, 5].contiguous()
     step = torch.full((streams,), 37, device="cuda")
     cos, sin = rotary_phases(step * 4, K, min_period=4.0, max_period=512.0)
-    arguments = (qkv, cos, sin, k, v, own, page)
+    q_phases, k_phases = (cos[:, None], sin[:, None]), (cos, sin)
+    pages = k, v, own, page
+    reference = step_attention.advance_step_attention_reference
+    kernel = step_attention.advance_step_attention_triton
 
     def exact() -> Tensor:
-        return step_attention.advance_step_attention_reference(
-            qkv.double(), cos, sin, k.double(), v.double(), own, page
-        )
+        q_wide, k_wide, v_wide = (x.double() for x in (q_new, k_new, v_new))
+        wide = k.double(), v.double(), own, page
+        return reference(q_wide, k_wide, v_wide, q_phases, k_phases, *wide)
 
     return Case(
         name=f"step_attention/{streams}_streams",
-        kernel=lambda: step_attention.advance_step_attention_triton(*arguments),
+        kernel=lambda: kernel(q_new, k_new, v_new, q_phases, k_phases, *pages),
         baselines={
-            "gather, SDPA": lambda: step_attention.advance_step_attention_reference(*arguments)
+            "gather, SDPA": lambda: reference(q_new, k_new, v_new, q_phases, k_phases, *pages)
         },
         bytes=2 * streams * (2 * W * L * D + 6 * L * D),
         flops=4 * streams * L * W * L * D,

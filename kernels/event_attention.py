@@ -8,8 +8,11 @@ Formula, for one head, latent l of step s and the events e of steps s - J + 1 ..
 
 Without events either one is zero: silence is a defined input.
 
-A token is one of few: it is fixed by its unit, phase and count, which number it as a `row`. The
-queries are the same at every step, and time enters as the lag j of the event's step behind the
+A token is one of few: it is fixed by its unit, phase and count, which number it as a `row`:
+
+    row = (unit * phases + phase) * values + min(max(count, 0), values - 1)
+
+The queries are the same at every step, and time enters as the lag j of the event's step behind the
 query's. So every weight there can be is in a table, (rows, lags, latents) a head, and what is left
 to do for an event is to look up its weights and its value. A sum over events is also a sum over
 steps, so a stream adds a step's share to the sums of the steps that will see it, and forgets it.
@@ -20,7 +23,10 @@ adds those up. The kernels keep sums on the chip: a program takes a head of a fe
 steps, walks the events that any of them sees as one list without gaps, and for a block of events
 gathers weights and values into one matrix product. An event's weights to (step, latent) pairs are
 one contiguous piece of its row, shifted by its lag, so that it is gathered once for all of these
-steps. Time follows the number of real events; padding is never visited.
+steps. Time follows the number of events; padding is never visited. The kernels number the rows
+themselves, a block ahead of the gathers, and normalise, so that each is one launch. The stream's
+kernel moves a step's sums once in and once out: it neither loads those that no event has added to
+yet, nor stores those that no later step will see.
 
 Source: sigmoid weights, Ramapuram et al. 2024, arXiv:2409.04431.
 
@@ -37,12 +43,32 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
+from kernels.matmul_tile import product_type
 
 Weighting = Literal["sigmoid", "softmax"]
 
 # A softmax weight never vanishes beside the largest one that any event could have.
 LEAST_EXPONENT = -60.0
+
+
+class EventColumns(NamedTuple):
+    """Events as they come, grouped by step and padded to E places a step; of any integer types.
+
+    Attributes:
+        unit_BSE: units.
+        phase_BSE: places in time within the step.
+        value_BSE: spike counts.
+        mask_BSE: bool, True where an event is real; there may be holes among a step's events.
+        count_BS: places of each step, the first ones, that hold its events and any holes.
+    """
+
+    unit_BSE: Tensor
+    phase_BSE: Tensor
+    value_BSE: Tensor
+    mask_BSE: Tensor
+    count_BS: Tensor
 
 
 class EventTables(NamedTuple):
@@ -76,6 +102,18 @@ def event_tables(
         return EventTables(scores.sigmoid(), v_RHK)
     exponent = scores - scores.amax((0, 2), keepdim=True)
     return EventTables(exponent.clamp_min(LEAST_EXPONENT).exp(), F.pad(v_RHK, (0, 1), value=1.0))
+
+
+def event_rows(events: EventColumns, places: tuple[int, int]) -> Tensor:
+    """(B, S, E) rows of the events in the tables.
+
+    Args:
+        events: the events.
+        places: how many phases there are, and how many values; larger values share the last.
+    """
+    n_phases, n_values = places
+    place_BSE = events.unit_BSE.long() * n_phases + events.phase_BSE
+    return place_BSE * n_values + events.value_BSE.clamp(0, n_values - 1)
 
 
 def event_sums(row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables) -> Tensor:
@@ -160,11 +198,14 @@ def reads_config(
     """Many steps a program share gathers; few steps a program make more programs."""
     # Products of float32 do not run on tensor cores, and hold their operands in registers.
     half = dtype == torch.bfloat16
-    for pairs in (64, 32) if half else ():
+    for pairs in (64,) if half else ():
         programs = n_samples * n_heads * triton.cdiv(n_steps, max(1, pairs // n_latents))
         if programs >= ENOUGH_PROGRAMS:
-            return EventConfig(pairs, events=32, warps=4, stages=3)
-    return EventConfig(pairs=16, events=32 if half else 16, warps=4, stages=3)
+            # Blocks load ahead by themselves: a pipeline would only take their room.
+            return EventConfig(pairs, events=32, warps=4, stages=1)
+    if half:
+        return EventConfig(pairs=32, events=64, warps=4, stages=1)
+    return EventConfig(pairs=16, events=16, warps=4, stages=1)
 
 
 def step_config(
@@ -177,102 +218,103 @@ def step_config(
         ENOUGH_PROGRAMS
     ):
         pairs //= 2
-    return EventConfig(pairs, events=32 if half else 16, warps=4, stages=2)
+    # A step's events are often one block: there is nothing to pipeline.
+    return EventConfig(pairs, events=32 if half else 16, warps=4, stages=1)
 
 
 def event_reads_reference(
-    row_BSE: Tensor,
-    count_BS: Tensor,
+    events: EventColumns,
+    places: tuple[int, int],
     tables: EventTables,
     weighting: Weighting,
-    out_dtype: torch.dtype | None = None,
+    *,
+    lead: int = 0,
 ) -> Tensor:
     """Plain PyTorch: what each step reads from the events of its last J steps.
 
     Args:
-        row_BSE: rows of the events, grouped by step; a step's events come first, padding after.
-        count_BS: events of each step.
+        events: the events, of which this form minds the mask alone.
+        places: how many phases there are, and how many values; larger values share the last.
         tables: from event_tables, bfloat16 or float32 for the kernel.
         weighting: the tables' "sigmoid" or "softmax".
-        out_dtype: type of the answer; the tables' if not given.
+        lead: steps to put in front, which see nothing.
 
     Returns:
-        (B, S, H, L, K); zero where a step sees no event.
+        (B, lead + S, H, L, K), of the tables' type; zero where a step sees no event.
     """
-    read = _plain_reads(row_BSE, _real(row_BSE, count_BS), tables, weighting)
-    return read.to(out_dtype or read.dtype)
+    sums = event_sums(event_rows(events, places), events.mask_BSE, tables)
+    return F.pad(normalise(sum_lags(sums), weighting), (0, 0) * 3 + (lead, 0))
 
 
 def event_reads(
-    row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables, weighting: Weighting
+    events: EventColumns,
+    places: tuple[int, int],
+    tables: EventTables,
+    weighting: Weighting,
+    *,
+    lead: int = 0,
 ) -> Tensor:
-    """The form for the case at hand.
-
-    Args:
-        row_BSE: rows of the events, grouped by step and padded to E a step.
-        mask_BSE: True where an event is real. Without gradients on a GPU a step's events come
-            first and padding after, as `collate` has them: the kernel counts them.
-        tables: from event_tables.
-        weighting: the tables' "sigmoid" or "softmax".
-
-    Returns:
-        (B, S, H, L, K), of the tables' type; zero where a step sees no event.
-    """
-    if form_for(tables.weights_RHJL) == "triton":
-        return event_reads_triton(row_BSE, mask_BSE.sum(-1), tables, weighting)
-    return _plain_reads(row_BSE, mask_BSE, tables, weighting)
+    """The form for the case at hand; arguments as event_reads_reference's."""
+    triton_form = form_for(tables.weights_RHJL) == "triton"
+    form = event_reads_triton if triton_form else event_reads_reference
+    return form(events, places, tables, weighting, lead=lead)
 
 
 def event_reads_triton(
-    row_BSE: Tensor,
-    count_BS: Tensor,
+    events: EventColumns,
+    places: tuple[int, int],
     tables: EventTables,
     weighting: Weighting,
-    out_dtype: torch.dtype | None = None,
     *,
+    lead: int = 0,
     config: EventConfig | None = None,
 ) -> Tensor:
     """The Triton kernel, without gradients; sums are float32.
 
     Args:
-        row_BSE: as event_reads_reference's, fewer than 2^31 events a sample, of any integer type.
-        count_BS: likewise.
+        events: as event_reads_reference's, with fewer than 2^31 places a sample.
+        places: likewise.
         tables: likewise; packed ones are read fastest.
         weighting: likewise.
-        out_dtype: likewise.
+        lead: likewise.
         config: how to cut the work; reads_config's if not given.
 
     Returns:
-        (B, S, H, L, K), in memory as (B, S, L, H, K): a step's latents need no copy.
+        (B, lead + S, H, L, K), in memory as (B, lead + S, L, H, K): a step's latents need no copy.
     """
     weights, values = _readable(tables)
-    n_samples, n_steps, n_events = row_BSE.shape
+    n_samples, n_steps, n_events = events.unit_BSE.shape
     _, n_heads, n_lags, n_latents = weights.shape
     softmax = weighting == "softmax"
     width = values.shape[-1] - softmax
     config = config or reads_config(n_samples, n_steps, n_heads, n_latents, weights.dtype)
     out_BSLHK = torch.empty(
-        (n_samples, n_steps, n_latents, n_heads, width),
-        dtype=out_dtype or weights.dtype,
+        (n_samples, lead + n_steps, n_latents, n_heads, width),
+        dtype=weights.dtype,
         device=weights.device,
     )
     if out_BSLHK.numel():
         steps = max(1, config.pairs // n_latents)
-        _event_reads_kernel[(n_samples * triton.cdiv(n_steps, steps), n_heads)](
-            row_BSE.contiguous(),
-            count_BS.contiguous(),
+        groups = max(1, triton.cdiv(n_steps, steps))
+        _event_reads_kernel[(n_samples * groups, n_heads)](
+            *(column.contiguous() for column in events),
             weights,
             values,
             out_BSLHK,
             n_steps,
             n_events,
+            PHASES=places[0],
+            VALUES=places[1],
             H=n_heads,
             J=n_lags,
             L=n_latents,
             K=width,
+            LEAD=lead,
+            SILENT=triton.next_power_of_2(max(1, lead * n_latents)),
             VALUE_ROW=values.stride(0),
             VALUE_HEAD=values.stride(1),
-            PRODUCT=_product(weights),
+            INDEX=_index(weights, values),
+            PRODUCT=product_type(weights),
             LAST=softmax,
             STEPS=steps,
             SEEN=triton.next_power_of_2(steps + n_lags - 1),
@@ -281,6 +323,7 @@ def event_reads_triton(
             EVENTS=config.events,
             STAGES=config.stages,
             num_warps=config.warps,
+            **launch_options(weights),
         )
     return out_BSLHK.transpose(2, 3)
 
@@ -289,56 +332,61 @@ def event_step_reference(
     sums_PJHLK: Tensor,
     slot_B: Tensor,
     step_B: Tensor,
-    row_BE: Tensor,
-    count_B: Tensor,
+    events: EventColumns,
+    places: tuple[int, int],
     tables: EventTables,
+    weighting: Weighting,
 ) -> Tensor:
-    """Plain PyTorch: adds one step's events to the sums of the steps that will see them, in place.
+    """Plain PyTorch: what one step of each stream reads; its events stay for the J - 1 after it.
 
     Args:
-        sums_PJHLK: float32 sums of every slot; those of the step numbered n are at n % J. The
-            step's own are cleared, for the step that comes J later.
-        slot_B: the slots to advance, all different.
-        step_B: number of each slot's step.
-        row_BE: rows of the step's events, padding after.
-        count_B: events of the step.
-        tables: from event_tables; K as the sums' is.
+        sums_PJHLK: float32 sums of every slot, zero where a stream begins, changed in place: those
+            of the step numbered n are at n % J, from the step n - J + 1 on. They are not
+            normalised; under softmax K includes the normaliser.
+        slot_B: the slots to advance, all different, save for a spare one: what that one holds and
+            reads is undefined.
+        step_B: number of each slot's step, one more than at the call before.
+        events: the step's events (S = 1), of which this form minds the mask alone.
+        places: how many phases there are, and how many values; larger values share the last.
+        tables: from event_tables, bfloat16 or float32 for the kernel.
+        weighting: the tables' "sigmoid" or "softmax".
 
     Returns:
-        (B, H, L, K) the sums that the step itself sees, to be normalised by `normalise`.
+        (B, H, L, K), of the tables' type; zero where the step sees no event.
     """
-    mask_BE = _real(row_BE, count_B)
-    given_BJHLK = event_sums(row_BE[:, None], mask_BE[:, None], tables)[:, 0]
-    lag = torch.arange(given_BJHLK.shape[1], device=step_B.device)
-    index_BJ = (step_B[:, None] + lag) % len(lag)
-    sums = sums_PJHLK[slot_B[:, None], index_BJ] + given_BJHLK
-    sums_PJHLK[slot_B[:, None], index_BJ] = sums * (lag > 0)[:, None, None, None]
-    return sums[:, 0]
+    given_BJHLK = event_sums(event_rows(events, places), events.mask_BSE, tables)[:, 0]
+    n_lags = given_BJHLK.shape[1]
+    index_BJ = (step_B[:, None] + torch.arange(n_lags, device=step_B.device)) % n_lags
+    slot_B1 = slot_B[:, None]
+    # No step has added to the sums of the last lag yet: what lies there is of a step gone by.
+    held = sums_PJHLK[slot_B1, index_BJ[:, :-1]]
+    sums = given_BJHLK + F.pad(held, (0, 0) * 3 + (0, 1))
+    sums_PJHLK[slot_B1, index_BJ[:, 1:]] = sums[:, 1:]
+    return normalise(sums[:, 0], weighting).to(tables.weights_RHJL.dtype)
 
 
 def event_step(
     sums_PJHLK: Tensor,
     slot_B: Tensor,
     step_B: Tensor,
-    row_BE: Tensor,
-    mask_BE: Tensor,
+    events: EventColumns,
+    places: tuple[int, int],
     tables: EventTables,
+    weighting: Weighting,
 ) -> Tensor:
-    """The form for the case at hand; arguments as event_step_reference's.
-
-    In place of counts it takes a mask, True where an event is real, with padding after the events.
-    """
+    """The form for the case at hand; arguments as event_step_reference's."""
     form = event_step_triton if form_for(sums_PJHLK) == "triton" else event_step_reference
-    return form(sums_PJHLK, slot_B, step_B, row_BE, mask_BE.sum(-1), tables)
+    return form(sums_PJHLK, slot_B, step_B, events, places, tables, weighting)
 
 
 def event_step_triton(
     sums_PJHLK: Tensor,
     slot_B: Tensor,
     step_B: Tensor,
-    row_BE: Tensor,
-    count_B: Tensor,
+    events: EventColumns,
+    places: tuple[int, int],
     tables: EventTables,
+    weighting: Weighting,
     *,
     config: EventConfig | None = None,
 ) -> Tensor:
@@ -348,67 +396,59 @@ def event_step_triton(
         sums_PJHLK: as event_step_reference's, contiguous.
         slot_B: likewise.
         step_B: likewise.
-        row_BE: likewise.
-        count_B: likewise.
+        events: likewise.
+        places: likewise.
         tables: likewise; packed ones are read fastest.
+        weighting: likewise.
         config: how to cut the work; step_config's if not given.
 
     Returns:
-        (B, H, L, K) float32, in memory as (B, L, H, K).
+        (B, H, L, K), in memory as (B, L, H, K): a step's latents need no copy.
 
     Raises:
         ValueError: sums that are not contiguous, or not of the tables' shape.
     """
     weights, values = _readable(tables)
-    n_streams, n_events = row_BE.shape
+    n_streams, _, n_events = events.unit_BSE.shape
     _, n_heads, n_lags, n_latents = weights.shape
-    width = values.shape[-1]
-    expected = (n_lags, n_heads, n_latents, width)
+    softmax = weighting == "softmax"
+    width = values.shape[-1] - softmax
+    expected = (n_lags, n_heads, n_latents, values.shape[-1])
     if sums_PJHLK.shape[1:] != expected or not sums_PJHLK.is_contiguous():
         raise ValueError(f"sums {tuple(sums_PJHLK.shape)}, expected contiguous (P, *{expected})")
     config = config or step_config(n_streams, n_heads, n_lags, n_latents, weights.dtype)
     out_BLHK = torch.empty(
-        (n_streams, n_latents, n_heads, width), dtype=torch.float32, device=weights.device
+        (n_streams, n_latents, n_heads, width), dtype=weights.dtype, device=weights.device
     )
     if out_BLHK.numel():
-        # A last odd column, softmax's normaliser, would double the width of the products.
-        last = width % 2 == 1
         _event_step_kernel[(n_streams, n_heads, triton.cdiv(n_lags * n_latents, config.pairs))](
             sums_PJHLK,
             slot_B.contiguous(),
             step_B.contiguous(),
-            row_BE.contiguous(),
-            count_B.contiguous(),
+            *(column.contiguous() for column in events),
             weights,
             values,
             out_BLHK,
             n_events,
+            PHASES=places[0],
+            VALUES=places[1],
             H=n_heads,
             J=n_lags,
             L=n_latents,
-            K=width - last,
+            K=width,
             VALUE_ROW=values.stride(0),
             VALUE_HEAD=values.stride(1),
-            PRODUCT=_product(weights),
-            LAST=last,
+            INDEX=_index(weights, values),
+            PRODUCT=product_type(weights),
+            LAST=softmax,
             PAIRS=config.pairs,
-            WIDTH=max(16, triton.next_power_of_2(width - last)),
+            WIDTH=max(16, triton.next_power_of_2(width)),
             EVENTS=config.events,
             STAGES=config.stages,
             num_warps=config.warps,
+            **launch_options(weights),
         )
     return out_BLHK.transpose(1, 2)
-
-
-def _plain_reads(
-    row_BSE: Tensor, mask_BSE: Tensor, tables: EventTables, weighting: Weighting
-) -> Tensor:
-    return normalise(sum_lags(event_sums(row_BSE, mask_BSE, tables)), weighting)
-
-
-def _real(row_E: Tensor, count: Tensor) -> Tensor:
-    """(..., E) True where an event is real."""
-    return torch.arange(row_E.shape[-1], device=row_E.device) < count[..., None]
 
 
 def _readable(tables: EventTables) -> EventTables:
@@ -419,10 +459,32 @@ def _readable(tables: EventTables) -> EventTables:
     )
 
 
-def _product(weights: Tensor) -> tl.dtype:
-    """The type whose products are summed."""
-    # Triton's interpreter, which runs on a CPU, multiplies bfloat16 as if it were integers.
-    return tl.bfloat16 if weights.is_cuda and weights.dtype == torch.bfloat16 else tl.float32
+def _index(weights: Tensor, values: Tensor) -> tl.dtype:
+    """The type that counts places in the tables."""
+    farthest = max(weights.numel(), values.shape[0] * values.stride(0))
+    return tl.int32 if farthest < 2**31 else tl.int64
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_rows(  # type: ignore[no-untyped-def]
+    unit_ptr,
+    phase_ptr,
+    value_ptr,
+    mask_ptr,
+    place_E,
+    inside_E,
+    PHASES: tl.constexpr,
+    VALUES: tl.constexpr,
+    INDEX: tl.constexpr,
+):
+    """Rows of the events at some places, and which of them are real."""
+    real_E = tl.load(mask_ptr + place_E, inside_E, 0)
+    unit_E = tl.load(unit_ptr + place_E, inside_E, 0).to(INDEX)
+    phase_E = tl.load(phase_ptr + place_E, inside_E, 0).to(INDEX)
+    # Clamped in a type that holds any of the column's.
+    value_E = tl.load(value_ptr + place_E, inside_E, 0).to(tl.int64)
+    value_E = tl.minimum(tl.maximum(value_E, 0), VALUES - 1).to(INDEX)
+    return (unit_E * PHASES + phase_E) * VALUES + value_E, inside_E & (real_E != 0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -434,7 +496,7 @@ def _add_events(  # type: ignore[no-untyped-def]
     weight_EM,
     head,
     weight_ptr,
-    value_ptr,
+    table_ptr,
     H: tl.constexpr,
     J: tl.constexpr,
     L: tl.constexpr,
@@ -452,31 +514,56 @@ def _add_events(  # type: ignore[no-untyped-def]
     seen_EM = live_E[:, None] & (weight_EM >= 0) & (weight_EM < J * L)
     w_EM = tl.load(weight_ptr + (weight_at_E[:, None] + weight_EM), seen_EM, 0.0)
     inside_EK = live_E[:, None] & (k < K)[None, :]
-    v_EK = tl.load(value_ptr + (value_at_E[:, None] + k[None, :]), inside_EK, 0.0)
+    v_EK = tl.load(table_ptr + (value_at_E[:, None] + k[None, :]), inside_EK, 0.0)
     w_ME = tl.trans(w_EM.to(PRODUCT))
     sums_MK = tl.dot(w_ME, v_EK.to(PRODUCT), sums_MK, input_precision="ieee")
     if LAST:
-        last_E = tl.load(value_ptr + value_at_E + K, live_E, 0.0).to(tl.float32)
+        last_E = tl.load(table_ptr + value_at_E + K, live_E, 0.0).to(tl.float32)
         last_M += tl.sum(w_EM.to(tl.float32) * last_E[:, None], 0)
     return sums_MK, last_M
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _normalised(sums_MK, last_M, LAST: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What is read; without an event there is no weight, and zero is read."""
+    if LAST:
+        sums_MK = sums_MK / tl.where(last_M > 0, last_M, 1.0)[:, None]
+    return sums_MK
+
+
+@triton.jit
+def _listed(event_E, end_S, n_seen, n_events):  # type: ignore[no-untyped-def]
+    """Of events of a list in which those of the i-th step end at end_S[i]: i, place, existence."""
+    over_ES = event_E[:, None] >= end_S[None, :]
+    seen_E = tl.sum(over_ES.to(tl.int32), 1)
+    start_E = tl.max(tl.where(over_ES, end_S[None, :], 0), 1)
+    return seen_E, seen_E * n_events + (event_E - start_E), event_E < n_seen
 
 
 # Sizes that vary from call to call must not make new kernels: they have no bearing on alignment.
 @triton.jit(do_not_specialize=["n_steps", "n_events"])  # type: ignore[untyped-decorator]
 def _event_reads_kernel(  # type: ignore[no-untyped-def]
-    row_ptr,
+    unit_ptr,
+    phase_ptr,
+    value_ptr,
+    mask_ptr,
     count_ptr,
     weight_ptr,
-    value_ptr,
+    table_ptr,
     out_ptr,
     n_steps,
     n_events,
+    PHASES: tl.constexpr,
+    VALUES: tl.constexpr,
     H: tl.constexpr,
     J: tl.constexpr,
     L: tl.constexpr,
     K: tl.constexpr,
+    LEAD: tl.constexpr,
+    SILENT: tl.constexpr,
     VALUE_ROW: tl.constexpr,
     VALUE_HEAD: tl.constexpr,
+    INDEX: tl.constexpr,
     PRODUCT: tl.constexpr,
     LAST: tl.constexpr,
     STEPS: tl.constexpr,
@@ -485,13 +572,15 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
     WIDTH: tl.constexpr,
     EVENTS: tl.constexpr,
     STAGES: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     # One head of the steps first .. first + STEPS - 1, which see steps from first - J + 1 on.
-    n_groups = tl.cdiv(n_steps, STEPS)
+    n_groups = tl.maximum(tl.cdiv(n_steps, STEPS), 1)
     sample = (tl.program_id(0) // n_groups).to(tl.int64)
     first = (tl.program_id(0) % n_groups) * STEPS
     head = tl.program_id(1)
     oldest = first - (J - 1)
+    wait_for_inputs(PDL)
 
     # The seen steps' events as one list: those of the i-th end at end_S[i].
     i = tl.arange(0, SEEN)
@@ -501,17 +590,27 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
     end_S = tl.sum(tl.where(i[None, :] <= i[:, None], count_S[None, :], 0), 1)
     n_seen = tl.sum(count_S, 0)
 
+    # From here on a place is one of the sample's, counted from the oldest step's first.
+    start = (sample * n_steps + oldest) * n_events
+    unit_ptr += start
+    phase_ptr += start
+    value_ptr += start
+    mask_ptr += start
+    event_E = tl.arange(0, EVENTS)
+    seen_E, place_E, inside_E = _listed(event_E, end_S, n_seen, n_events)
+    row_E, live_E = _load_rows(
+        unit_ptr, phase_ptr, value_ptr, mask_ptr, place_E, inside_E, PHASES, VALUES, INDEX
+    )
+
     pair = tl.arange(0, PAIRS)
     sums_MK = tl.zeros((PAIRS, WIDTH), tl.float32)
     last_M = tl.zeros((PAIRS,), tl.float32)
     for begin in tl.range(0, n_seen, EVENTS, num_stages=STAGES):
-        event_E = begin + tl.arange(0, EVENTS)
-        live_E = event_E < n_seen
-        over_ES = event_E[:, None] >= end_S[None, :]
-        seen_E = tl.sum(over_ES.to(tl.int32), 1)
-        start_E = tl.max(tl.where(over_ES, end_S[None, :], 0), 1)
-        place_E = (sample * n_steps + oldest + seen_E) * n_events + (event_E - start_E)
-        row_E = tl.load(row_ptr + place_E, live_E, 0).to(tl.int64)
+        # The next block's rows come while this block's weights and values are gathered.
+        next_E, place_E, inside_E = _listed(begin + EVENTS + event_E, end_S, n_seen, n_events)
+        next_row_E, next_live_E = _load_rows(
+            unit_ptr, phase_ptr, value_ptr, mask_ptr, place_E, inside_E, PHASES, VALUES, INDEX
+        )
         # A step's pairs lie L apart, and so do the weights of one lag and the next.
         weight_EM = ((J - 1 - seen_E) * L)[:, None] + pair[None, :]
         sums_MK, last_M = _add_events(
@@ -522,7 +621,7 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
             weight_EM,
             head,
             weight_ptr,
-            value_ptr,
+            table_ptr,
             H,
             J,
             L,
@@ -533,18 +632,24 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
             LAST,
             WIDTH,
         )
-    if LAST:
-        # No event, no weight: zero is read.
-        sums_MK = sums_MK / tl.where(last_M > 0, last_M, 1.0)[:, None]
+        seen_E, row_E, live_E = next_E, next_row_E, next_live_E
 
     k = tl.arange(0, WIDTH)
     inside_M = (pair < STEPS * L) & (first * L + pair < n_steps * L)
-    out_M = ((sample * n_steps + first) * L + pair) * (H * K) + head * K
+    out_ptr += (sample * (n_steps + LEAD) * L) * (H * K) + head * K
+    out_M = (((LEAD + first) * L).to(tl.int64) + pair) * (H * K)
     tl.store(
         out_ptr + (out_M[:, None] + k[None, :]),
-        sums_MK.to(out_ptr.dtype.element_ty),
+        _normalised(sums_MK, last_M, LAST).to(out_ptr.dtype.element_ty),
         inside_M[:, None] & (k < K)[None, :],
     )
+    if LEAD > 0:
+        silent = tl.arange(0, SILENT)
+        tl.store(
+            out_ptr + ((silent * (H * K))[:, None] + k[None, :]),
+            0.0,
+            ((silent < LEAD * L) & (first == 0))[:, None] & (k < K)[None, :],
+        )
 
 
 @triton.jit(do_not_specialize=["n_events"])  # type: ignore[untyped-decorator]
@@ -552,48 +657,82 @@ def _event_step_kernel(  # type: ignore[no-untyped-def]
     sums_ptr,
     slot_ptr,
     step_ptr,
-    row_ptr,
+    unit_ptr,
+    phase_ptr,
+    value_ptr,
+    mask_ptr,
     count_ptr,
     weight_ptr,
-    value_ptr,
+    table_ptr,
     out_ptr,
     n_events,
+    PHASES: tl.constexpr,
+    VALUES: tl.constexpr,
     H: tl.constexpr,
     J: tl.constexpr,
     L: tl.constexpr,
     K: tl.constexpr,
     VALUE_ROW: tl.constexpr,
     VALUE_HEAD: tl.constexpr,
+    INDEX: tl.constexpr,
     PRODUCT: tl.constexpr,
     LAST: tl.constexpr,
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
     EVENTS: tl.constexpr,
     STAGES: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     # One head and some (lag, latent) pairs of one stream.
     stream = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     pair = tl.program_id(2) * PAIRS + tl.arange(0, PAIRS)
     k = tl.arange(0, WIDTH)
+    event_E = tl.arange(0, EVENTS)
     columns = K + 1 if LAST else K
+    wait_for_inputs(PDL)
+
     slot = tl.load(slot_ptr + stream).to(tl.int64)
+    step = tl.load(step_ptr + stream)
     n_live = tl.load(count_ptr + stream).to(tl.int32)
+    # Asked for without waiting for their number.
+    start = stream * n_events
+    unit_ptr += start
+    phase_ptr += start
+    value_ptr += start
+    mask_ptr += start
+    row_E, live_E = _load_rows(
+        unit_ptr, phase_ptr, value_ptr, mask_ptr, event_E, event_E < n_events, PHASES, VALUES, INDEX
+    )
+
     # A remainder has its dividend's sign here.
-    step = ((tl.load(step_ptr + stream) % J + J) % J).to(tl.int32)
+    step = ((step % J + J) % J).to(tl.int32)
     lag_M, latent_M = pair // L, pair % L
     ring_M = (((slot * J + (step + lag_M) % J) * H + head) * L + latent_M) * columns
-    exists_M = pair < J * L
-    inside_MK = exists_M[:, None] & (k < K)[None, :]
-    # Asked for first, so that it arrives while the events are gathered.
-    held_MK = tl.load(sums_ptr + (ring_M[:, None] + k[None, :]), inside_MK, 0.0)
+    ring_MK = sums_ptr + (ring_M[:, None] + k[None, :])
+    inside_K = (k < K)[None, :]
+    # No step has added to the sums of the last lag yet: what lies there is of a step gone by.
+    held_M = lag_M < J - 1
+    # Asked for first, so that they arrive while the events are gathered.
+    held_MK = tl.load(ring_MK, held_M[:, None] & inside_K, 0.0)
+    if LAST:
+        held_last_M = tl.load(sums_ptr + ring_M + K, held_M, 0.0)
 
     sums_MK = tl.zeros((PAIRS, WIDTH), tl.float32)
     last_M = tl.zeros((PAIRS,), tl.float32)
     for begin in tl.range(0, n_live, EVENTS, num_stages=STAGES):
-        event_E = begin + tl.arange(0, EVENTS)
-        live_E = event_E < n_live
-        row_E = tl.load(row_ptr + stream * n_events + event_E, live_E, 0).to(tl.int64)
+        place_E = begin + EVENTS + event_E
+        next_row_E, next_live_E = _load_rows(
+            unit_ptr,
+            phase_ptr,
+            value_ptr,
+            mask_ptr,
+            place_E,
+            place_E < n_live,
+            PHASES,
+            VALUES,
+            INDEX,
+        )
         weight_EM = tl.zeros((EVENTS, 1), tl.int32) + pair[None, :]
         sums_MK, last_M = _add_events(
             sums_MK,
@@ -603,7 +742,7 @@ def _event_step_kernel(  # type: ignore[no-untyped-def]
             weight_EM,
             head,
             weight_ptr,
-            value_ptr,
+            table_ptr,
             H,
             J,
             L,
@@ -614,14 +753,17 @@ def _event_step_kernel(  # type: ignore[no-untyped-def]
             LAST,
             WIDTH,
         )
+        row_E, live_E = next_row_E, next_live_E
     sums_MK += held_MK
 
-    own_M = lag_M == 0
-    out_M = ((stream * L + latent_M) * H + head) * columns
-    tl.store(out_ptr + (out_M[:, None] + k[None, :]), sums_MK, inside_MK & own_M[:, None])
-    kept_MK = tl.where(own_M[:, None], 0.0, sums_MK)
-    tl.store(sums_ptr + (ring_M[:, None] + k[None, :]), kept_MK, inside_MK)
+    later_M = (lag_M > 0) & (lag_M < J)
+    tl.store(ring_MK, sums_MK, later_M[:, None] & inside_K)
     if LAST:
-        last_M += tl.load(sums_ptr + ring_M + K, exists_M, 0.0)
-        tl.store(out_ptr + out_M + K, last_M, exists_M & own_M)
-        tl.store(sums_ptr + ring_M + K, tl.where(own_M, 0.0, last_M), exists_M)
+        last_M += held_last_M
+        tl.store(sums_ptr + ring_M + K, last_M, later_M)
+    out_M = ((stream * L + latent_M) * H + head) * K
+    tl.store(
+        out_ptr + (out_M[:, None] + k[None, :]),
+        _normalised(sums_MK, last_M, LAST).to(out_ptr.dtype.element_ty),
+        (lag_M == 0)[:, None] & inside_K,
+    )

@@ -17,6 +17,7 @@ if not torch.cuda.is_available():
 from kernels import event_attention as op
 from kernels.dispatch import forced
 from kernels.event_attention import (
+    EventColumns,
     EventTables,
     Weighting,
     event_sums,
@@ -27,7 +28,9 @@ from kernels.event_attention import (
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-ROWS, HEADS, LATENTS, WIDTH = 7, 2, 3, 4
+HEADS, LATENTS, WIDTH = 2, 3, 4
+UNITS, PLACES = 4, (2, 3)
+ROWS = UNITS * PLACES[0] * PLACES[1]
 
 
 def _inputs(n_lags: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -142,12 +145,30 @@ def _tables(
     return op.pack(tables, dtype)
 
 
-def _padded(counts: list[list[int]], width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Random rows and their counts; where there is no event lies a row too, not to be read."""
+def _columns(counts: list[list[int]], width: int | None = None) -> EventColumns:
+    """Random events with holes; in holes and padding lies what must not be looked up."""
     count_BS = torch.tensor(counts, device=DEVICE)
     width = width or max(1, int(count_BS.max()))
     g = torch.Generator().manual_seed(4)
-    return torch.randint(ROWS, (*count_BS.shape, width), generator=g).to(DEVICE), count_BS
+    shape = (*count_BS.shape, width)
+
+    def draw(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=g).to(DEVICE)
+
+    mask = (torch.arange(width, device=DEVICE) < count_BS[..., None]) & (draw(0, 5) > 0)
+    # Some counts are beyond the table, and no table has rows for the last units.
+    return EventColumns(
+        draw(0, UNITS).where(mask, 100),
+        draw(0, PLACES[0]).where(mask, 100),
+        draw(-1, PLACES[1] + 2),
+        mask,
+        count_BS,
+    )
+
+
+def _at(events: EventColumns, sample: Any, step: Any) -> EventColumns:
+    """One step of some samples, as a stream has it."""
+    return EventColumns(*(column[sample, step][:, None] for column in events))
 
 
 def _exact(tables: EventTables) -> EventTables:
@@ -167,7 +188,7 @@ COUNTS = {
     "one step": [[5], [0], [33]],
     "silent sample": [[0, 0, 0, 0, 0], [3, 0, 17, 1, 40]],
     "many steps": [[7, 0, 0, 0, 0, 0, 5, 1, 2, 31, 33, 0, 2]],
-    "busy step": [[2, 300, 0, 1]],
+    "busy step": [[2, 150, 0, 1]],
 }
 
 
@@ -179,21 +200,50 @@ COUNTS = {
 def test_reads_equal_the_reference_in_float64(
     weighting: Weighting, dtype: torch.dtype, counts: list[list[int]]
 ) -> None:
-    tables, (row, count) = _tables(weighting, dtype), _padded(counts)
-    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
-    found = op.event_reads_triton(row, count, tables, weighting, torch.float32)
-    assert found.dtype == torch.float32
+    tables, events = _tables(weighting, dtype), _columns(counts)
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting, lead=1)
+    found = op.event_reads_triton(events, PLACES, tables, weighting, lead=1)
+    assert found.dtype == dtype
+    assert found.transpose(2, 3).is_contiguous()
+    assert not found[:, 0].any()
     _assert_equal(found, exact)
 
 
-@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("form", [op.event_reads_reference, op.event_reads_triton])
 @torch.no_grad()
-def test_reads_have_the_tables_type_and_need_no_copy() -> None:
-    tables, (row, count) = _tables("sigmoid", torch.bfloat16), _padded([[3, 0, 20]])
-    found = op.event_reads_triton(row, count, tables, "sigmoid")
-    assert found.dtype == torch.bfloat16
-    assert found.transpose(2, 3).is_contiguous()
-    _assert_equal(found, op.event_reads_reference(row, count, _exact(tables), "sigmoid"))
+def test_rows_are_numbered_by_unit_phase_and_value(form: Any) -> None:
+    width = 16
+    # Every weight is one, and a row's value is its number.
+    tables = EventTables(
+        torch.ones(ROWS, 1, 2, 1, device=DEVICE),
+        torch.arange(ROWS, device=DEVICE)[:, None, None].expand(-1, 1, width).float().contiguous(),
+    )
+    columns = [[[3, 1]], [[1, 0]], [[7, -4]], [[True, True]], [2]]
+    events = EventColumns(*(torch.tensor([column], device=DEVICE) for column in columns))
+    read = form(events, (2, 3), tables, "sigmoid")
+    # A count of 7 shares the last row, (3 * 2 + 1) * 3 + 2; one of -4 the first, (1 * 2 + 0) * 3.
+    assert read.flatten().tolist() == [23.0 + 6.0] * width
+
+
+@pytest.mark.parametrize("index", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("lead", [0, 3])
+@torch.no_grad()
+def test_columns_of_every_type(index: torch.dtype, lead: int) -> None:
+    tables, events = _tables("sigmoid"), _columns([[3, 0, 20, 1]])
+    events = events._replace(value_BSE=events.value_BSE.abs())
+    narrow = EventColumns(*(c if c.dtype == torch.bool else c.to(index) for c in events))
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), "sigmoid", lead=lead)
+    for columns in (narrow, narrow._replace(unit_BSE=events.unit_BSE)):
+        for form in (op.event_reads_triton, op.event_reads_reference):
+            _assert_equal(form(columns, PLACES, tables, "sigmoid", lead=lead), exact)
+
+
+@torch.no_grad()
+def test_columns_that_are_views() -> None:
+    tables, events = _tables("softmax"), _columns([[3, 0, 20], [1, 4, 9]])
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), "softmax")
+    views = EventColumns(*(c.mT.contiguous().mT for c in events))
+    _assert_equal(op.event_reads_triton(views, PLACES, tables, "softmax"), exact)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter takes too long")
@@ -201,9 +251,9 @@ def test_reads_have_the_tables_type_and_need_no_copy() -> None:
 @pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
 @torch.no_grad()
 def test_a_hundred_thousand_events_in_a_step(weighting: Weighting) -> None:
-    tables, (row, count) = _tables(weighting, torch.bfloat16), _padded([[2, 100_000, 1]])
-    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
-    found = op.event_reads_triton(row, count, tables, weighting, torch.float32)
+    tables, events = _tables(weighting), _columns([[2, 100_000, 1]])
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting)
+    found = op.event_reads_triton(events, PLACES, tables, weighting)
     # Float32 has seven digits, and some thousand blocks are added up.
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-3)
 
@@ -217,32 +267,38 @@ def test_reads_of_every_shape_and_cut(
     weighting: Weighting, lags: int, latents: int, width: int, pairs: int
 ) -> None:
     tables = _tables(weighting, lags=lags, latents=latents, width=width)
-    row, count = _padded([[3, 0, 20, 4, 1, 0, 2]], width=24)
+    events = _columns([[3, 0, 20, 4, 1, 0, 2]], width=24)
     config = op.EventConfig(pairs, events=16, warps=4, stages=2)
-    found = op.event_reads_triton(row.int(), count.int(), tables, weighting, config=config)
-    _assert_equal(found, op.event_reads_reference(row, count, _exact(tables), weighting))
+    found = op.event_reads_triton(events, PLACES, tables, weighting, lead=2, config=config)
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting, lead=2)
+    _assert_equal(found, exact)
 
 
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
 @torch.no_grad()
 def test_tables_need_not_be_packed(weighting: Weighting) -> None:
-    packed, (row, count) = _tables(weighting), _padded([[3, 0, 20]])
+    packed, events = _tables(weighting), _columns([[3, 0, 20]])
     # In memory as einsum may leave them.
     weights = packed.weights_RHJL.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
     values = packed.values_RHK.mT.contiguous().mT
-    loose = op.event_reads_triton(row, count, EventTables(weights, values), weighting)
-    _assert_equal(loose, op.event_reads_reference(row, count, _exact(packed), weighting))
+    loose = op.event_reads_triton(events, PLACES, EventTables(weights, values), weighting)
+    _assert_equal(loose, op.event_reads_reference(events, PLACES, _exact(packed), weighting))
 
 
+@pytest.mark.usefixtures("poison")
 @torch.no_grad()
 def test_reads_of_nothing_are_empty_or_zero() -> None:
-    tables = _tables("softmax")
-    none = torch.zeros(2, 3, dtype=torch.int64, device=DEVICE)
-    read = op.event_reads_triton(none[..., None][..., :0], none, tables, "softmax")
-    assert read.shape == (2, 3, 2, 8, 16)
-    assert not read.any()
-    assert op.event_reads_triton(none[:0, :, None], none[:0], tables, "softmax").shape[0] == 0
+    tables, events = _tables("softmax"), _columns([[0, 0, 0], [0, 0, 0]])
+    for columns, shape in (
+        (events, (2, 4)),
+        (EventColumns(*(c[..., :0] for c in events))._replace(count_BS=events.count_BS), (2, 4)),
+        (EventColumns(*(c[:, :0] for c in events)), (2, 1)),
+        (EventColumns(*(c[:0] for c in events)), (0, 4)),
+    ):
+        read = op.event_reads_triton(columns, PLACES, tables, "softmax", lead=1)
+        assert read.shape == (*shape, 2, 8, 16)
+        assert not read.any()
 
 
 @pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
@@ -257,19 +313,27 @@ def test_packed_tables_are_the_same_tables(weighting: Weighting) -> None:
 
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize("weighting", ["sigmoid", "softmax"])
-@pytest.mark.parametrize(("dtype", "latents"), [(torch.float32, 12), (torch.bfloat16, 4)])
+@pytest.mark.parametrize(
+    ("form", "dtype", "latents"),
+    [
+        ("reference", torch.float32, 12),
+        ("triton", torch.float32, 12),
+        ("triton", torch.bfloat16, 4),
+    ],
+)
 @torch.no_grad()
 def test_a_stream_equals_the_session(
-    weighting: Weighting, dtype: torch.dtype, latents: int
+    weighting: Weighting, form: str, dtype: torch.dtype, latents: int
 ) -> None:
-    n_steps, lags, slots, first = 20, 3, torch.tensor([3, 1]), torch.tensor([0, 7])
+    step_form: Any = getattr(op, f"event_step_{form}")
+    n_steps, lags, slots, first = 10, 3, torch.tensor([3, 1]), torch.tensor([0, -7])
     tables = _tables(weighting, dtype, lags=lags, latents=latents)
     g = torch.Generator().manual_seed(5)
     counts = torch.randint(6, (2, n_steps), generator=g)
-    counts[0, 4:9] = 0
-    counts[1, 10] = 70
-    row, count = _padded(counts.tolist())
-    exact = op.event_reads_reference(row, count, _exact(tables), weighting)
+    counts[0, 3:7] = 0
+    counts[1, 5] = 40
+    events = _columns(counts.tolist())
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting)
     width = tables.values_RHK.shape[-1]
     # Nobody reads or writes the other slots.
     sums = torch.full((4, lags, 2, latents, width), math.nan, device=DEVICE)
@@ -282,15 +346,10 @@ def test_a_stream_equals_the_session(
         if not len(which):
             which = done.argmin()[None]
         at = done[which]
-        found = op.event_step_triton(
-            sums,
-            slots[which].to(DEVICE),
-            (first[which] + at).to(DEVICE),
-            row[which, at],
-            count[which, at],
-            tables,
-        )
-        _assert_equal(normalise(found, weighting), exact[which, at])
+        slot, step = slots[which].to(DEVICE), (first[which] + at).to(DEVICE)
+        found = step_form(sums, slot, step, _at(events, which, at), PLACES, tables, weighting)
+        assert found.dtype == dtype
+        _assert_equal(found, exact[which, at])
         done[which] += 1
     assert sums[[0, 2]].isnan().all()
     assert not sums[[1, 3]].isnan().any()
@@ -305,68 +364,66 @@ def test_a_step_changes_the_sums_as_the_reference_does(
     weighting: Weighting, lags: int, latents: int, width: int, pairs: int
 ) -> None:
     tables = _tables(weighting, lags=lags, latents=latents, width=width)
-    row, count = _padded([[0], [40], [3]])
+    events = _at(_columns([[0], [40], [3]]), slice(None), 0)
     slot, step = (torch.tensor(x, device=DEVICE) for x in ([2, 0, 4], [0, 13, 2**40]))
     shape = (5, lags, 2, latents, tables.values_RHK.shape[-1])
-    sums = torch.randn(shape, generator=torch.Generator().manual_seed(6)).to(DEVICE)
+    sums = torch.rand(shape, generator=torch.Generator().manual_seed(6)).to(DEVICE)
     exact = sums.double()
-    seen = op.event_step_reference(exact, slot, step, row[:, 0], count[:, 0], _exact(tables))
+    arguments = (slot, step, events, PLACES)
+    seen = op.event_step_reference(exact, *arguments, _exact(tables), weighting)
     config = op.EventConfig(pairs, events=16, warps=4, stages=2)
-    found = op.event_step_triton(sums, slot, step, row[:, 0], count[:, 0], tables, config=config)
+    found = op.event_step_triton(sums, *arguments, tables, weighting, config=config)
+    assert found.transpose(1, 2).is_contiguous()
     _assert_equal(found, seen)
     _assert_equal(sums, exact)
 
 
+@torch.no_grad()
+def test_slots_may_repeat_for_a_spare_one() -> None:
+    tables, events = _tables("sigmoid"), _at(_columns([[4], [3], [0]]), slice(None), 0)
+    sums = torch.zeros(3, 3, 2, 8, 16, device=DEVICE)
+    alone = sums.clone()
+    slot, step = (torch.tensor(x, device=DEVICE) for x in ([1, 2, 2], [5, 0, 0]))
+    found = op.event_step_triton(sums, slot, step, events, PLACES, tables, "sigmoid")
+    one = EventColumns(*(column[:1] for column in events))
+    expected = op.event_step_triton(alone, slot[:1], step[:1], one, PLACES, tables, "sigmoid")
+    assert torch.equal(found[:1], expected)
+    assert torch.equal(sums[:2], alone[:2])
+
+
 def test_sums_of_another_shape_are_refused() -> None:
-    tables, (row, count) = _tables("sigmoid"), _padded([[2]])
+    tables, events = _tables("sigmoid"), _columns([[2]])
     slot = step = torch.zeros(1, dtype=torch.int64, device=DEVICE)
     sums = torch.zeros(4, 2, 8, 16, 3, device=DEVICE)
     for wrong in (sums, sums.permute(0, 4, 1, 2, 3)):
         with pytest.raises(ValueError, match="expected contiguous"):
-            op.event_step_triton(wrong, slot, step, row[0], count[0], tables)
+            op.event_step_triton(wrong, slot, step, events, PLACES, tables, "sigmoid")
 
 
 def test_configs_cover_the_work() -> None:
     few = op.reads_config(1, 32, 8, 8, torch.bfloat16)
     many = op.reads_config(32, 32, 8, 8, torch.bfloat16)
-    assert (few.pairs, many.pairs) == (16, 64)
+    assert (few.pairs, many.pairs) == (32, 64)
     assert op.step_config(1, 8, 8, 8, torch.bfloat16).pairs == 16
     assert op.step_config(512, 8, 8, 8, torch.bfloat16).pairs == 64
 
 
 @torch.no_grad()
 def test_a_forced_form_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables, nothing = _tables("sigmoid"), torch.zeros(0, device=DEVICE)
-    monkeypatch.setattr(op, "event_reads_triton", lambda *_: "triton")
+    tables, nothing, events = _tables("sigmoid"), torch.zeros(0, device=DEVICE), _columns([[1]])
     for form in ("triton", "reference"):
-        monkeypatch.setattr(op, f"event_step_{form}", lambda *_, form=form: form)
-    with forced("triton"):
-        assert op.event_reads(nothing, nothing, tables, "sigmoid") == "triton"
-        assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == "triton"
-    with forced("torch"):
-        assert op.event_step(nothing, nothing, nothing, nothing, nothing, tables) == "reference"
-        row, count = _padded([[2, 1]])
-        read = op.event_reads(row, _mask(row, count), tables, "sigmoid")
-        assert torch.equal(read, op.event_reads_reference(row, count, tables, "sigmoid"))
+        for name in ("reads", "step"):
+            monkeypatch.setattr(op, f"event_{name}_{form}", lambda *_, form=form, **__: form)
+    for choice, form in (("triton", "triton"), ("torch", "reference")):
+        with forced(choice):  # type: ignore[arg-type]
+            read: Any = op.event_reads(events, PLACES, tables, "sigmoid")
+            step: Any = op.event_step(nothing, nothing, nothing, events, PLACES, tables, "sigmoid")
+        assert (read, step) == (form, form)
 
 
-def test_gradients_take_the_plain_form_and_masks_with_holes() -> None:
-    tables, (row, count) = _tables("sigmoid"), _padded([[2, 1]])
+def test_gradients_take_the_plain_form() -> None:
+    tables, events = _tables("sigmoid"), _columns([[2, 1]])
     tables.values_RHK.requires_grad_()
-    mask = _mask(row, count)
-    mask[0, 0, 0] = False
-    read = op.event_reads(row, mask, tables, "sigmoid")
-    read.sum().backward()
+    op.event_reads(events, PLACES, tables, "sigmoid", lead=1).sum().backward()
     assert tables.values_RHK.grad is not None
     assert tables.values_RHK.grad.any()
-    # Without its first event, the first step has the second alone.
-    alone = row.clone()
-    alone[0, 0, 0] = row[0, 0, 1]
-    expected = op.event_reads_reference(
-        alone, count - torch.tensor([[1, 0]]).to(count), tables, "sigmoid"
-    )
-    torch.testing.assert_close(read, expected)
-
-
-def _mask(row_BSE: Tensor, count_BS: Tensor) -> Tensor:
-    return torch.arange(row_BSE.shape[-1], device=row_BSE.device) < count_BS[..., None]

@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.dispatch import form_for
-from kernels.norm_linear import (
-    Activation,
+from kernels.matmul_tile import (
     Tile,
     gelu_tanh,
     load_columns,
@@ -34,6 +33,7 @@ from kernels.norm_linear import (
     store_tile,
     tile_origin,
 )
+from kernels.norm_linear import Activation
 
 # From the largest: the fewer loads a product, the fewer programs.
 _TILES = (

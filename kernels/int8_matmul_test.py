@@ -12,7 +12,8 @@ if not torch.cuda.is_available():
 
 from kernels import int8_matmul as op
 from kernels.dispatch import forced
-from kernels.norm_linear import Activation, Tile
+from kernels.matmul_tile import Tile
+from kernels.norm_linear import Activation
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-6

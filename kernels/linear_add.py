@@ -1,28 +1,47 @@
-"""Linear layer without bias, and the residual that it is added to.
+"""Linear layer without bias, the residual that it is added to, and squares for the next norm.
 
 Formula:
 
-    y = residual + x W^T
+    y = residual + x W^T,   s_p = sum of y^2 over the p-th part of a row
 
 cuBLAS first copies the residual to where the sum will be, which costs a launch; with few rows that
-is a good part of the whole. The kernel adds it to the accumulator.
+is a good part of the whole. The kernels add it to the accumulator. They also leave the sums of
+squares of the rows that they have at hand, of the values as rounded, so that an RMS norm need not
+read the rows again. The kernels are launched programmatically dependent (see dependent_launch).
 
-Shapes: M rows, K width of a row, N outputs.
+Many rows: a program makes a tile of the output in a loop over the depth. Its residual is asked for
+before the loop, so that it arrives behind the products.
+
+Few rows: a program takes the whole depth at once, and its warps share that. All of the weight's
+tile is on its way before the program waits for the kernel that makes its rows.
+
+In between, where tiles are too few for the GPU and the depth is long, several programs share the
+depth of a tile. Each writes its part in float32, and a second kernel adds the parts in their order,
+so that equal inputs give equal bits. It is launched before the parts are done, which hides most of
+a launch's cost. A counter, by which the last program of a tile finds out that it is the last, would
+save the launch, but would outlive the call: no two streams or CUDA graphs could run at once.
+
+Shapes: M rows, K width of a row, N outputs, P parts of a row of outputs, R rows of the residual.
 """
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
-from kernels.norm_linear import (
-    TILE_FLOAT32,
+from kernels.matmul_tile import (
     Tile,
+    aligned,
     load_columns,
     loadable,
     operand,
-    pick_tile,
     product_type,
     programs,
     row_pointers,
@@ -30,131 +49,310 @@ from kernels.norm_linear import (
     tile_origin,
 )
 
+# What a reader of the squares may have to add up for a row.
+MOST_PARTS = 64
+
+
+class Rows(NamedTuple):
+    """Rows and what is known of them.
+
+    Attributes:
+        x: (..., N) the rows.
+        squares_MP: (M, P) float32, for each row the sums of squares of its P <= MOST_PARTS parts,
+            with the leading dimensions in one; None where nobody has added them up.
+    """
+
+    x: Tensor
+    squares_MP: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SumTile(Tile):
+    """How the product is cut up; `resident` is not used, a program makes one tile.
+
+    Attributes:
+        split: programs that share the depth of a tile of the output.
+        whole: the depth in one step, whatever `k` and `stages`: for few rows.
+    """
+
+    split: int = 1
+    whole: bool = False
+
+
+# Exact float32 products have no tensor cores to feed.
+_FLOAT32 = SumTile(32, 32, 32, warps=4, stages=2)
+_FEW_ROWS = 16
+_WHOLE = SumTile(16, 16, 0, warps=4, stages=1, whole=True)
+# A deeper tile does not fit the registers.
+_WHOLE_DEPTH = 2048
 # From the largest: the fewer loads a product, the fewer programs.
 _TILES = (
-    Tile(128, 256, 64, warps=8, stages=4, tma=True),
-    Tile(128, 128, 64, warps=8, stages=4, tma=True),
-    Tile(64, 64, 128, warps=4, stages=4),
-    Tile(32, 64, 128, warps=4, stages=4),
-    Tile(16, 32, 128, warps=4, stages=5),
+    SumTile(128, 256, 64, warps=8, stages=4, tma=True, tma_store=True),
+    SumTile(128, 128, 64, warps=8, stages=4, tma=True),
+    SumTile(64, 64, 128, warps=4, stages=4, tma=True),
+    SumTile(64, 32, 128, warps=4, stages=4, tma=True),
 )
+_SPLIT = SumTile(64, 64, 128, warps=4, stages=4, tma=True, split=2)
+_SPLIT_DEPTH = 1024
+# Three quarters of the multiprocessors of an H100 or H200.
+_ENOUGH_PROGRAMS = 99
+# The kernel that adds parts.
+_ADD_ROWS = 2
+_ADD_COLUMNS = 1024
 
 
-def tile_for(rows: int, columns: int, depth: int) -> Tile:
+def tile_for(rows: int, columns: int, depth: int) -> SumTile:
     """The tile for a product of bfloat16; arguments are M, N and K."""
-    return pick_tile(_TILES, rows, columns, depth)
+    if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH and columns <= MOST_PARTS * _WHOLE.n:
+        return replace(_WHOLE, warps=8 if depth > 1024 else 4)
+    fitting = [tile for tile in _TILES if tile.n <= columns <= MOST_PARTS * tile.n]
+    busy = (tile for tile in fitting if programs(tile, rows, columns) >= _ENOUGH_PROGRAMS)
+    smallest = fitting[-1] if fitting else _TILES[-1]
+    tile = next(busy, _SPLIT if depth >= _SPLIT_DEPTH else smallest)
+    # Stages beyond the last step would only take shared memory.
+    return replace(tile, stages=min(tile.stages, -(-depth // (tile.k * tile.split)) + 1))
 
 
-def linear_add_reference(x_MK: Tensor, weight_NK: Tensor, residual_MN: Tensor) -> Tensor:
-    """Plain PyTorch: what the kernel must equal.
+def linear_add_reference(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -> Rows:
+    """Plain PyTorch: what the kernels must equal.
 
     Args:
         x_MK: (..., K) rows.
         weight_NK: (N, K) the layer's weight.
-        residual_MN: (..., N) what is added to.
+        residual_RN: (..., N) what is added to; of x's leading dimensions it may lack the first
+            ones, and is then repeated over them.
 
     Returns:
-        (..., N), of x's type.
+        (..., N), of x's type, and no squares.
     """
-    x, residual = (t.reshape(-1, t.shape[-1]) for t in (x_MK, residual_MN))
-    return torch.addmm(residual, x, weight_NK.t()).view(residual_MN.shape)
+    shape = (*x_MK.shape[:-1], len(weight_NK))
+    residual = residual_RN.expand(shape).reshape(-1, shape[-1])
+    y = torch.addmm(residual, x_MK.reshape(-1, x_MK.shape[-1]), weight_NK.t())
+    return Rows(y.view(shape))
 
 
-def linear_add(x_MK: Tensor, weight_NK: Tensor, residual_MN: Tensor) -> Tensor:
-    """The form for the case at hand; arguments as the reference's."""
-    if form_for(x_MK, wins=_wins(x_MK)) == "triton":
-        return linear_add_triton(x_MK, weight_NK, residual_MN)
-    return linear_add_reference(x_MK, weight_NK, residual_MN)
+def linear_add(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -> Rows:
+    """The form for the case at hand, arguments as the reference's; kernels give squares, too."""
+    if form_for(x_MK, wins=_wins(x_MK, weight_NK)) == "triton":
+        return linear_add_triton(x_MK, weight_NK, residual_RN)
+    return linear_add_reference(x_MK, weight_NK, residual_RN)
 
 
 def linear_add_triton(
     x_MK: Tensor,
     weight_NK: Tensor,
-    residual_MN: Tensor,
+    residual_RN: Tensor,
     *,
-    config: Tile | None = None,
+    config: SumTile | None = None,
     out: Tensor | None = None,
-) -> Tensor:
-    """The Triton kernel; arguments as the reference's, without gradients.
+) -> Rows:
+    """The Triton kernels; arguments as the reference's, without gradients.
 
     Args:
         x_MK: (..., K) rows.
-        weight_NK: (N, K), of x's type, contiguous in K as x is.
-        residual_MN: (..., N).
+        weight_NK: (N, K), of x's type, contiguous in K as x is. No kernel that is still running
+            may be writing it.
+        residual_RN: (..., N), of x's type.
         config: the tile, else from `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
+    Returns:
+        The rows, and squares of the parts that a program makes: equal in size, save the last where
+        the tile's width does not divide N.
+
     Raises:
-        ValueError: types, shapes or layouts differ from the above.
+        ValueError: types, shapes or layouts differ from the above, or a row has too many parts.
     """
-    if x_MK.dtype != weight_NK.dtype:
-        raise ValueError(f"rows are {x_MK.dtype}, the weight {weight_NK.dtype}")
+    types = x_MK.dtype, weight_NK.dtype, residual_RN.dtype
+    if len(set(types)) > 1:
+        raise ValueError(f"rows, weight and residual must be of one type, not {types}")
     depth, columns = x_MK.shape[-1], weight_NK.shape[0]
     x = x_MK.reshape(-1, depth)
     if x.stride(-1) != 1 or weight_NK.stride(-1) != 1:
         raise ValueError("rows and weight must be contiguous in K")
     shape = (*x_MK.shape[:-1], columns)
+    if residual_RN.dim() < 1 or residual_RN.shape != shape[len(shape) - residual_RN.dim() :]:
+        raise ValueError(f"the residual must be {shape}, or the last dimensions of that")
     out = torch.empty(shape, device=x.device, dtype=x.dtype) if out is None else out
-    if residual_MN.shape != shape or out.shape != shape or not out.is_contiguous():
-        raise ValueError(f"residual and out must be {shape}, out contiguous")
+    if out.shape != shape or not out.is_contiguous():
+        raise ValueError(f"out must be contiguous and {shape}")
+    tile = config or _tile(x, columns)
+    width = _ADD_COLUMNS if tile.split > 1 else tile.n
+    parts = -(-columns // width)
+    if parts > MOST_PARTS:
+        raise ValueError(f"{columns} columns are more than {MOST_PARTS} parts of {width}")
+    squares_MP = torch.empty((len(x), parts), device=x.device, dtype=torch.float32)
     if out.numel():
-        default = TILE_FLOAT32 if x.dtype == torch.float32 else tile_for(len(x), columns, depth)
-        tile = loadable(config or default, x, weight_NK)
-        _linear_add_kernel[(programs(tile, len(x), columns),)](
-            operand(x, tile.m, tile),
-            operand(weight_NK, tile.n, tile),
-            residual_MN.contiguous(),
-            out,
-            len(x),
-            columns,
-            x.stride(0),
-            weight_NK.stride(0),
-            DIM=depth,
-            BLOCK_M=tile.m,
-            BLOCK_N=tile.n,
-            BLOCK_K=tile.k,
-            GROUP=tile.group,
-            TMA=tile.tma,
-            DOT=product_type(x),
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-    return out
+        residual = residual_RN.contiguous().view(-1, columns)
+        if tile.whole:
+            _whole(x, weight_NK, residual, tile, out, squares_MP)
+        elif tile.split > 1:
+            _in_parts(x, weight_NK, residual, tile, out, squares_MP)
+        else:
+            _product(x, weight_NK, residual, tile, out, squares_MP)
+    return Rows(out, squares_MP)
 
 
-def _wins(x_MK: Tensor) -> bool:
-    """Whether the kernel is faster than cuBLAS: docs/measured/kernel_speed.md."""
-    if x_MK.dtype != torch.bfloat16 or x_MK.shape[-1] % 8:
-        return False
-    rows = x_MK.numel() // x_MK.shape[-1]
-    # In between, cuBLAS splits the product's depth, and that is worth the extra launch.
-    return rows <= 128 or rows >= 4096
+def _wins(x_MK: Tensor, weight_NK: Tensor) -> bool:
+    """Whether the kernels are faster than cuBLAS: docs/measured/kernel_speed.md."""
+    # At every size; other types have no tensor cores here, and unaligned rows load slowly.
+    aligned = x_MK.dtype == torch.bfloat16 and x_MK.shape[-1] % 8 == 0
+    return aligned and len(weight_NK) <= MOST_PARTS * _WHOLE.n
+
+
+def _tile(x_MK: Tensor, columns: int) -> SumTile:
+    if x_MK.dtype == torch.float32:
+        return _FLOAT32
+    return tile_for(len(x_MK), columns, x_MK.shape[1])
+
+
+def _whole(
+    x_MK: Tensor,
+    weight_NK: Tensor,
+    residual_RN: Tensor,
+    tile: SumTile,
+    out: Tensor,
+    squares_MP: Tensor,
+) -> None:
+    (rows, depth), columns = x_MK.shape, len(weight_NK)
+    _whole_kernel[(programs(tile, rows, columns),)](
+        x_MK,
+        weight_NK,
+        residual_RN,
+        out,
+        squares_MP,
+        rows,
+        columns,
+        len(residual_RN),
+        x_MK.stride(0),
+        weight_NK.stride(0),
+        DIM=depth,
+        BLOCK_M=tile.m,
+        BLOCK_N=tile.n,
+        SHARES=tile.warps,
+        # The tensor cores take no less than 16.
+        SHARE=max(16, triton.next_power_of_2(depth) // tile.warps),
+        GROUP=tile.group,
+        DOT=product_type(x_MK),
+        REPEATED=len(residual_RN) < rows,
+        num_warps=tile.warps,
+        **launch_options(x_MK),
+    )
+
+
+def _in_parts(
+    x_MK: Tensor,
+    weight_NK: Tensor,
+    residual_RN: Tensor,
+    tile: SumTile,
+    out: Tensor,
+    squares_MP: Tensor,
+) -> None:
+    rows, columns = len(x_MK), len(weight_NK)
+    parts = torch.empty((tile.split, rows, columns), device=x_MK.device, dtype=torch.float32)
+    _product(x_MK, weight_NK, None, tile, parts, None)
+    _add_parts_kernel[(-(-rows // _ADD_ROWS), squares_MP.shape[1])](
+        parts,
+        residual_RN,
+        out,
+        squares_MP,
+        rows,
+        columns,
+        len(residual_RN),
+        SPLIT=tile.split,
+        BLOCK_M=_ADD_ROWS,
+        BLOCK_N=min(triton.next_power_of_2(columns), _ADD_COLUMNS),
+        REPEATED=len(residual_RN) < rows,
+        num_warps=4,
+        **launch_options(x_MK),
+    )
+
+
+def _product(
+    x_MK: Tensor,
+    weight_NK: Tensor,
+    residual_RN: Tensor | None,
+    tile: SumTile,
+    out: Tensor,
+    squares_MP: Tensor | None,
+) -> None:
+    """The sum of product and residual, or without one all parts of the product."""
+    (rows, depth), columns = x_MK.shape, len(weight_NK)
+    loads = loadable(tile, x_MK, weight_NK)
+    stores = tile.tma_store and tile.split == 1 and aligned(out.view(-1, columns))
+    period = rows if residual_RN is None else len(residual_RN)
+    _product_kernel[(programs(tile, rows, columns), tile.split)](
+        operand(x_MK, tile.m, loads),
+        operand(weight_NK, tile.n, loads),
+        residual_RN,
+        _target(out, tile) if stores else out,
+        squares_MP,
+        rows,
+        columns,
+        period,
+        x_MK.stride(0),
+        weight_NK.stride(0),
+        DIM=depth,
+        BLOCK_M=tile.m,
+        BLOCK_N=tile.n,
+        BLOCK_K=tile.k,
+        SPLIT=tile.split,
+        GROUP=tile.group,
+        TMA=loads.tma,
+        TMA_STORE=stores,
+        DOT=product_type(x_MK),
+        REPEATED=period < rows,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+        **launch_options(x_MK),
+    )
+
+
+def _target(out: Tensor, tile: Tile) -> TensorDescriptor:
+    """The output as a descriptor that stores a tile at once."""
+    return TensorDescriptor.from_tensor(out.view(-1, out.shape[-1]), [tile.m, tile.n])
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _linear_add_kernel(  # type: ignore[no-untyped-def]
+def _product_kernel(  # type: ignore[no-untyped-def]
     x_ref,
     weight_ref,
     residual_ptr,
-    out_ptr,
+    out_ref,
+    squares_ptr,
     rows,
     columns,
+    period,
     x_stride,
     weight_stride,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
     TMA: tl.constexpr,
+    TMA_STORE: tl.constexpr,
     DOT: tl.constexpr,
+    REPEATED: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
     if not TMA:
         x_rows = row_pointers(x_ref, first_row, rows, x_stride, BLOCK_M)
         weight_rows = row_pointers(weight_ref, first_column, columns, weight_stride, BLOCK_N)
+    wait_for_inputs(PDL)
+    if SPLIT == 1:
+        residual = _load_residual(
+            residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+        )
+        first = 0
+        end = DIM
+    else:
+        first = tl.program_id(1) * (tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K)
+        end = tl.minimum(first + tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K, DIM)
     product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for k in range(0, DIM, BLOCK_K):
+    for k in range(first, end, BLOCK_K):
         if TMA:
             x = x_ref.load([first_row, k])
             weight = weight_ref.load([first_column, k])
@@ -162,7 +360,143 @@ def _linear_add_kernel(  # type: ignore[no-untyped-def]
             x = load_columns(x_rows, k, DIM, BLOCK_K)
             weight = load_columns(weight_rows, k, DIM, BLOCK_K)
         product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
-    residual = row_pointers(residual_ptr, first_row, rows, columns, BLOCK_M)
+    if SPLIT == 1:
+        y = (product + residual.to(tl.float32)).to(residual.dtype)
+        if TMA_STORE:
+            out_ref.store([first_row, first_column], y)
+        else:
+            store_tile(out_ref, y, first_row, first_column, rows, columns)
+        _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+    else:
+        part = out_ref + tl.program_id(1).to(tl.int64) * rows * columns
+        store_tile(part, product, first_row, first_column, rows, columns)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_parts_kernel(  # type: ignore[no-untyped-def]
+    parts_ptr,
+    residual_ptr,
+    out_ptr,
+    squares_ptr,
+    rows,
+    columns,
+    period,
+    SPLIT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    REPEATED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    first_row = tl.program_id(0) * BLOCK_M
+    first_column = tl.program_id(1) * BLOCK_N
+    wait_for_inputs(PDL)
+    residual = _load_residual(
+        residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+    )
+    y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for part in tl.static_range(SPLIT):
+        y += _load_residual(
+            parts_ptr + tl.full((), part, tl.int64) * rows * columns,
+            first_row,
+            first_column,
+            rows,
+            columns,
+            rows,
+            BLOCK_M,
+            BLOCK_N,
+            False,
+        )
+    y = (y + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
+    store_tile(out_ptr, y, first_row, first_column, rows, columns)
+    _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _whole_kernel(  # type: ignore[no-untyped-def]
+    x_ptr,
+    weight_ptr,
+    residual_ptr,
+    out_ptr,
+    squares_ptr,
+    rows,
+    columns,
+    period,
+    x_stride,
+    weight_stride,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    SHARES: tl.constexpr,
+    SHARE: tl.constexpr,
+    GROUP: tl.constexpr,
+    DOT: tl.constexpr,
+    REPEATED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
+    # Here already, as loading the weight takes a while: the next kernel can load its own by then.
+    if PDL:
+        gdc_launch_dependents()
+    weight_rows = row_pointers(weight_ptr, first_column, columns, weight_stride, BLOCK_N)
+    weight_SNK = _load_shares(weight_rows, DIM, SHARES, SHARE)
+    wait_for_inputs(PDL)
+    # Before the rows, whose way through shared memory would hold it up.
+    residual = _load_residual(
+        residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+    )
+    x_rows = row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M)
+    x_SMK = _load_shares(x_rows, DIM, SHARES, SHARE)
+    # A share of the depth a warp.
+    weight_SKN = tl.permute(weight_SNK.to(DOT), (0, 2, 1))
+    product_SMN = tl.dot(x_SMK.to(DOT), weight_SKN, input_precision="ieee")
+    y = (tl.sum(product_SMN, 0) + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
+    store_tile(out_ptr, y, first_row, first_column, rows, columns)
+    _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_shares(  # type: ignore[no-untyped-def]
+    row_pointers_M1, DIM: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr
+):
+    """(SHARES, M, SHARE) of rows of DIM columns, zero past the last."""
+    column = tl.arange(0, SHARES)[:, None, None] * SHARE + tl.arange(0, SHARE)[None, None, :]
+    if SHARES * SHARE == DIM:
+        shares = tl.load(row_pointers_M1[None, :, :] + column)
+    else:
+        shares = tl.load(row_pointers_M1[None, :, :] + column, mask=column < DIM, other=0.0)
+    return shares
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_residual(  # type: ignore[no-untyped-def]
+    residual_ptr,
+    first_row,
+    first_column,
+    rows,
+    columns,
+    period,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    REPEATED: tl.constexpr,
+):
+    """A tile of a contiguous matrix of `period` rows, which begin again after the last."""
+    row = tl.minimum(first_row + tl.arange(0, BLOCK_M), rows - 1)
+    if REPEATED:
+        row = row % period
     column = first_column + tl.arange(0, BLOCK_N)
-    product += tl.load(residual + column[None, :], (column < columns)[None, :], 0.0).to(tl.float32)
-    store_tile(out_ptr, product, first_row, first_column, rows, columns)
+    place = row.to(tl.int64)[:, None] * columns + column[None, :]
+    return tl.load(residual_ptr + place, (column < columns)[None, :], 0.0)
+
+
+@triton.jit
+def _store_squares(  # type: ignore[no-untyped-def]
+    squares_ptr, y, first_row, first_column, rows, columns
+):
+    """Writes the sums of squares of a tile's rows."""
+    BLOCK_M: tl.constexpr = y.shape[0]
+    BLOCK_N: tl.constexpr = y.shape[1]
+    row = first_row + tl.arange(0, BLOCK_M)
+    column = first_column + tl.arange(0, BLOCK_N)
+    inside = tl.where((column < columns)[None, :], y.to(tl.float32), 0.0)
+    place = row.to(tl.int64) * tl.cdiv(columns, BLOCK_N) + first_column // BLOCK_N
+    tl.store(squares_ptr + place, tl.sum(inside * inside, 1), row < rows)

@@ -1,77 +1,103 @@
-"""RMS norm, linear layer and activation in one operator: FlashNorm.
+"""RMS norm, linear layer, and activation or rotary turn in one operator: FlashNorm.
 
 Formula, for rows x and a weight W that the norm's gain has been folded into:
 
     y = activation((x W^T) * r),   r = 1 / sqrt(mean(x^2) + eps)
 
+or, instead of an activation, the pairs of the leading columns turned as in kernels.rotary.
+
 A row's norm is one number, so it commutes with the product and is applied to the finished
 accumulator. The plain form writes the normalised rows to memory, reads them back, and rounds them
-once more on the way.
+once more on the way. Pairs are turned there too, where they are still exact.
 
-Few rows: one kernel, which sums the squares of the very tiles that the product loads. Many rows: a
-first kernel writes r, one number a row, and the product's loop is left to the tensor cores alone.
-It must be: Hopper's read their operands from shared memory in the background, and where a tile has
-a second reader, Triton 3.6 gives its buffers one too few and loads over one that is being read
-(triton-lang/triton#6691). Tiles of fewer than 64 rows use the older, synchronous instructions.
+The squares that the norm sums come from whoever wrote x, as a few sums a row. Else a first kernel
+sums them, so that the product's loop is left to the tensor cores alone. It must be: Hopper's read
+their operands from shared memory in the background, and where a tile has a second reader, Triton
+3.6 gives its buffers one too few and loads over one that is being read (triton-lang/triton#6691).
+
+Few rows: a program multiplies the whole depth in one step. There is no loop, so its part of the
+weight is in flight before the rows are even written, and the squares are summed from the rows it
+holds anyway. Every warp multiplies a part of the depth of its own, as sums of one accumulator
+would wait for each other.
 
 Source: Graef et al. 2024, "FlashNorm", arXiv:2407.09577.
 
-Shapes: M rows, D width of a row, N outputs.
+Shapes: M rows, D width of a row, N outputs, P parts of a row, T phases, K width of a head.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
+from triton.language.extra.cuda import gdc_launch_dependents
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
+from kernels.matmul_tile import (
+    TILE_FLOAT32,
+    Tile,
+    aligned,
+    gelu_tanh,
+    load_columns,
+    loadable,
+    nth_tile_origin,
+    operand,
+    product_type,
+    programs,
+    rounds_coarsely,
+    row_pointers,
+    store_tile,
+    tile_origin,
+)
+from kernels.rotary import rotate
 
 Activation = Literal["gelu"]
 
-
-@dataclass(frozen=True)
-class Tile:
-    """How a matrix product is cut up.
-
-    Attributes:
-        m: rows of the output that a program makes.
-        n: columns of the output that a program makes.
-        k: depth of one step of the product.
-        warps: warps of a program.
-        stages: steps whose loads are in flight or in use at once.
-        group: rows of programs that run side by side, to share columns in the L2 cache.
-        tma: load by the tensor memory accelerator: for large tiles.
-    """
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
-    group: int = 8
-    tma: bool = False
-
-
-# From the largest: the fewer loads a product, the fewer programs.
+# From the largest, since the fewer loads a product, the fewer programs; each with the programs
+# that it must make to keep an H100 or H200 busy.
 _TILES = (
-    Tile(128, 256, 64, warps=8, stages=4, tma=True),
-    Tile(128, 128, 64, warps=8, stages=4, tma=True),
-    Tile(32, 64, 128, warps=4, stages=4),
-    Tile(16, 32, 128, warps=4, stages=5),
+    (Tile(128, 256, 64, warps=8, stages=3, tma=True, tma_store=True, resident=132), 256),
+    (Tile(128, 128, 64, warps=4, stages=3, tma=True), 99),
+    (Tile(64, 128, 64, warps=4, stages=5, tma=True), 66),
+    (Tile(64, 64, 128, warps=4, stages=4, tma=True, tma_store=True), 0),
 )
-# Exact float32 products have no tensor cores to feed.
-TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
-# Three quarters of the multiprocessors of an H100 or H200.
-_ENOUGH_PROGRAMS = 99
+# Fewest rows: one step over the depth, few and very few.
+_FEW = Tile(32, 64, 0, warps=4, stages=1)
+_VERY_FEW = Tile(16, 16, 0, warps=4, stages=1)
+# As many rows as are multiplied in one step over the depth, and the deepest such step.
+_FEW_ROWS = 64
+_WHOLE_DEPTH = 1024
 # From so many rows on, a tile is multiplied by Hopper's asynchronous instructions.
 _ASYNCHRONOUS_ROWS = 64
+# The tensor cores' least depth of a product.
+_LEAST_DEPTH = 16
 _ROWS_PER_PROGRAM = 4
+MOST_PARTS = 64
+# Squares that a thread can hold while the product is summed.
+_SQUARES_PER_THREAD = 16
+
+
+class Turn(NamedTuple):
+    """How the leading columns of every row turn: pairs (2i, 2i + 1) of a head by their phases.
+
+    Row m takes phase (m // rows) % T.
+
+    Attributes:
+        cos_TK: (T, K / 2) float32 contiguous, from kernels.rotary.
+        sin_TK: likewise.
+        rows: rows that share a phase.
+        columns: how many columns turn, a multiple of the width K of a head.
+    """
+
+    cos_TK: Tensor
+    sin_TK: Tensor
+    rows: int
+    columns: int
 
 
 def fold(weight_ND: Tensor, gamma_D: Tensor) -> Tensor:
@@ -87,41 +113,12 @@ def tile_for(rows: int, columns: int, depth: int) -> Tile:
         columns: N of the product.
         depth: D of the product.
     """
-    return pick_tile(_TILES, rows, columns, depth)
-
-
-def pick_tile(tiles: Sequence[Tile], rows: int, columns: int, depth: int) -> Tile:
-    """The first of the tiles that keeps the GPU busy, else the last."""
-    busy = (tile for tile in tiles if programs(tile, rows, columns) >= _ENOUGH_PROGRAMS)
-    tile = next(busy, tiles[-1])
+    if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH:
+        few = _VERY_FEW if rows <= _VERY_FEW.m or depth > 512 else _FEW
+        return replace(few, k=max(triton.next_power_of_2(depth), 128))
+    tile = next(t for t, least in _TILES if programs(t, rows, columns) >= least)
     # Stages beyond the last step would only take shared memory.
     return replace(tile, stages=min(tile.stages, -(-depth // tile.k) + 1))
-
-
-def programs(tile: Tile, rows: int, columns: int) -> int:
-    """Tiles in a product's output."""
-    return -(-rows // tile.m) * -(-columns // tile.n)
-
-
-def loadable(tile: Tile, *matrices: Tensor) -> Tile:
-    """The tile, without the TMA where that cannot load: it wants rows at multiples of 16 bytes."""
-    aligned = all(
-        m.data_ptr() % 16 == 0 and m.stride(0) * m.element_size() % 16 == 0 for m in matrices
-    )
-    return replace(tile, tma=tile.tma and aligned)
-
-
-def operand(matrix: Tensor, rows: int, tile: Tile) -> Any:
-    """A matrix as a kernel takes it: itself, or a descriptor that loads (rows, tile.k) at once."""
-    return TensorDescriptor.from_tensor(matrix, [rows, tile.k]) if tile.tma else matrix
-
-
-def product_type(matrix: Tensor) -> tl.dtype:
-    """The type in which a matrix is multiplied: its own, but on a CPU float32.
-
-    Triton's interpreter, which runs there, multiplies bfloat16 as if it were integers.
-    """
-    return tl.bfloat16 if matrix.is_cuda and matrix.dtype == torch.bfloat16 else tl.float32
 
 
 def norm_linear_reference(
@@ -130,6 +127,9 @@ def norm_linear_reference(
     gamma_D: Tensor | None,
     eps: float,
     activation: Activation | None = None,
+    *,
+    squares_MP: Tensor | None = None,
+    turn: Turn | None = None,
 ) -> Tensor:
     """Plain PyTorch: what the kernel must equal.
 
@@ -139,11 +139,16 @@ def norm_linear_reference(
         gamma_D: (D,) the norm's gain, or None once `fold` has moved it into the weight.
         eps: added to the mean square.
         activation: None, or "gelu" in its tanh approximation.
+        squares_MP: (M, P) float32 sums of squares of P parts of every row, M counting all rows of
+            x, for a form that need not sum them again. This one does.
+        turn: how the leading columns turn, or None.
 
     Returns:
         (..., N), of x's type.
     """
     y = F.linear(F.rms_norm(x_MD, x_MD.shape[-1:], gamma_D, eps), weight_ND)
+    if turn is not None:
+        return _turned_reference(y, turn)
     return y if activation is None else F.gelu(y, approximate="tanh")
 
 
@@ -153,11 +158,15 @@ def norm_linear(
     gamma_D: Tensor | None,
     eps: float,
     activation: Activation | None = None,
+    *,
+    squares_MP: Tensor | None = None,
+    turn: Turn | None = None,
 ) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
-    if form_for(x_MD, wins=_wins(x_MD, activation) and gamma_D is None) == "triton":
-        return norm_linear_triton(x_MD, weight_ND, gamma_D, eps, activation)
-    return norm_linear_reference(x_MD, weight_ND, gamma_D, eps, activation)
+    form = norm_linear_reference
+    if form_for(x_MD, wins=_wins(x_MD) and gamma_D is None) == "triton":
+        form = norm_linear_triton
+    return form(x_MD, weight_ND, gamma_D, eps, activation, squares_MP=squares_MP, turn=turn)
 
 
 def norm_linear_triton(
@@ -167,6 +176,8 @@ def norm_linear_triton(
     eps: float,
     activation: Activation | None = None,
     *,
+    squares_MP: Tensor | None = None,
+    turn: Turn | None = None,
     config: Tile | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -177,12 +188,15 @@ def norm_linear_triton(
         weight_ND: (N, D), of x's type, contiguous in D as x is.
         gamma_D: None.
         eps: added to the mean square.
-        activation: None or "gelu".
-        config: the tile, else from `tile_for`.
+        activation: None or "gelu"; None with a turn.
+        squares_MP: (M, P) float32 contiguous, P at most MOST_PARTS, or None.
+        turn: how the leading columns turn, or None.
+        config: the tile, else from `tile_for`. One as deep as the rows, without the TMA, takes the
+            whole depth in one step.
         out: (..., N) contiguous, to write to.
 
     Raises:
-        ValueError: the gain is not folded, or types or layouts differ from the above.
+        ValueError: the gain is not folded, or types, shapes or layouts differ from the above.
     """
     if gamma_D is not None:
         raise ValueError("fold the gain into the weight first")
@@ -192,25 +206,24 @@ def norm_linear_triton(
     x = x_MD.reshape(-1, depth)
     if x.stride(-1) != 1 or weight_ND.stride(-1) != 1:
         raise ValueError("rows and weight must be contiguous in D")
+    if squares_MP is not None:
+        _check_squares(squares_MP, len(x))
+    if turn is not None:
+        _check_turn(turn, columns, activation)
     shape = (*x_MD.shape[:-1], columns)
     out = torch.empty(shape, device=x.device, dtype=x.dtype) if out is None else out
     if out.shape != shape or not out.is_contiguous():
         raise ValueError(f"out must be contiguous and {shape}")
     if out.numel():
         tile = config or _tile(x, columns)
-        _launch(x, weight_ND, eps, activation, loadable(tile, x, weight_ND), out)
+        _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out.view(-1, columns))
     return out
 
 
-def _wins(x_MD: Tensor, activation: Activation | None) -> bool:
+def _wins(x_MD: Tensor) -> bool:
     """Whether the kernel is faster than a norm and cuBLAS: docs/measured/kernel_speed.md."""
-    # Other types have no tensor cores here, and unaligned rows are loaded element by element.
-    if x_MD.dtype != torch.bfloat16 or x_MD.shape[-1] % 8:
-        return False
-    rows = x_MD.numel() // x_MD.shape[-1]
-    if activation is None:
-        return rows >= 8192
-    return rows <= 16 or rows >= 4096
+    # At every size; other types have no tensor cores here, and unaligned rows load slowly.
+    return x_MD.dtype == torch.bfloat16 and x_MD.shape[-1] % 8 == 0
 
 
 def _tile(x_MD: Tensor, columns: int) -> Tile:
@@ -219,172 +232,422 @@ def _tile(x_MD: Tensor, columns: int) -> Tile:
     return tile_for(len(x_MD), columns, x_MD.shape[1])
 
 
+def _turned_reference(y_MN: Tensor, turn: Turn) -> Tensor:
+    y = y_MN.reshape(-1, y_MN.shape[-1])
+    heads = y[:, : turn.columns].unflatten(-1, (-1, 2 * turn.cos_TK.shape[1]))
+    times = -(-len(y) // (len(turn.cos_TK) * turn.rows))
+    cos, sin = (
+        phases.repeat_interleave(turn.rows, 0).repeat(times, 1)[: len(y)]
+        for phases in (turn.cos_TK, turn.sin_TK)
+    )
+    turned = rotate(heads, (cos, sin)).flatten(-2)
+    return torch.cat((turned, y[:, turn.columns :]), -1).view(y_MN.shape)
+
+
+def _check_squares(squares_MP: Tensor, rows: int) -> None:
+    if squares_MP.dtype != torch.float32 or not squares_MP.is_contiguous():
+        raise ValueError("squares must be float32 and contiguous")
+    if squares_MP.shape[:-1] != (rows,) or not 1 <= squares_MP.shape[-1] <= MOST_PARTS:
+        raise ValueError(f"squares are {tuple(squares_MP.shape)} for {rows} rows")
+
+
+def _check_turn(turn: Turn, columns: int, activation: Activation | None) -> None:
+    if activation is not None:
+        raise ValueError("columns are turned or activated, not both")
+    cos, sin = turn.cos_TK, turn.sin_TK
+    for phases in (cos, sin):
+        if phases.dtype != torch.float32 or not phases.is_contiguous():
+            raise ValueError("phases must be float32 and contiguous")
+    if cos.ndim != 2 or not cos.numel() or sin.shape != cos.shape or turn.rows < 1:
+        raise ValueError(f"phases are {tuple(cos.shape)}, of {turn.rows} rows each")
+    if turn.columns % (2 * cos.shape[1]) or turn.columns > columns:
+        raise ValueError(f"{turn.columns} of {columns} columns in heads of {2 * cos.shape[1]}")
+
+
 def _launch(
     x_MD: Tensor,
     weight_ND: Tensor,
     eps: float,
     activation: Activation | None,
+    squares_MP: Tensor | None,
+    turn: Turn | None,
     tile: Tile,
-    out: Tensor,
+    out_MN: Tensor,
 ) -> None:
     (rows, depth), columns = x_MD.shape, len(weight_ND)
-    scale_M = None
-    if tile.m >= _ASYNCHRONOUS_ROWS:
-        scale_M = torch.empty(rows, device=x_MD.device, dtype=torch.float32)
-        _row_scale_kernel[(-(-rows // _ROWS_PER_PROGRAM),)](
+    options = {
+        **_turn_options(turn, tile),
+        **launch_options(x_MD),
+        "DIM": depth,
+        "BLOCK_M": tile.m,
+        "BLOCK_N": tile.n,
+        "GROUP": tile.group,
+        "DOT": product_type(x_MD),
+        "GELU": activation == "gelu",
+        "FAST": rounds_coarsely(x_MD),
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
+    if tile.k >= depth and not tile.tma:
+        parts = _parts(tile)
+        _whole_depth_kernel[(programs(tile, rows, columns),)](
             x_MD,
-            scale_M,
+            weight_ND,
+            squares_MP,
+            out_MN,
             rows,
+            columns,
             x_MD.stride(0),
+            weight_ND.stride(0),
             eps,
-            DIM=depth,
-            BLOCK_M=_ROWS_PER_PROGRAM,
-            BLOCK_D=triton.next_power_of_2(depth),
+            BLOCK_K=tile.k // parts,
+            PARTS=parts,
+            # Hopper's asynchronous instructions want 64 rows of their left operand.
+            SWAP=tile.m < _ASYNCHRONOUS_ROWS <= tile.n,
+            SQUARES=0 if squares_MP is None else squares_MP.shape[1],
+            **options,
         )
-    _norm_linear_kernel[(programs(tile, rows, columns),)](
+        return
+    squares = _squares(x_MD) if squares_MP is None else squares_MP
+    tile = loadable(tile, x_MD, weight_ND)
+    tma_store = tile.tma_store and aligned(out_MN)
+    most = 32 * tile.warps * _SQUARES_PER_THREAD // tile.m
+    tiles = programs(tile, rows, columns)
+    _norm_linear_kernel[(min(tile.resident or tiles, tiles),)](
         operand(x_MD, tile.m, tile),
         operand(weight_ND, tile.n, tile),
-        scale_M,
-        out,
+        squares,
+        TensorDescriptor.from_tensor(out_MN, [tile.m, tile.n]) if tma_store else out_MN,
         rows,
         columns,
         x_MD.stride(0),
         weight_ND.stride(0),
         eps,
-        DIM=depth,
-        BLOCK_M=tile.m,
-        BLOCK_N=tile.n,
         BLOCK_K=tile.k,
-        GROUP=tile.group,
+        SQUARES=squares.shape[1],
+        EARLY=not tile.resident and triton.next_power_of_2(squares.shape[1]) <= most,
         TMA=tile.tma,
-        DOT=product_type(x_MD),
-        SCALED=scale_M is not None,
-        GELU=activation == "gelu",
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        TMA_STORE=tma_store,
+        RESIDENT=tile.resident > 0,
+        **options,
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def tile_origin(  # type: ignore[no-untyped-def]
-    rows, columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr
-):
-    """First row and column of this program's tile; GROUP rows of tiles go column by column."""
-    tiles_m = tl.cdiv(rows, BLOCK_M)
-    tiles_n = tl.cdiv(columns, BLOCK_N)
-    program = tl.program_id(0)
-    first = program // (GROUP * tiles_n) * GROUP
-    height = tl.minimum(tiles_m - first, GROUP)
-    place = program % (GROUP * tiles_n)
-    return (first + place % height) * BLOCK_M, place // height * BLOCK_N
+def _parts(tile: Tile) -> int:
+    """Into how many parts a step over the whole depth is cut."""
+    if max(tile.m, tile.n) >= _ASYNCHRONOUS_ROWS:
+        return 1
+    return max(min(tile.warps, tile.k // _LEAST_DEPTH), 1)
+
+
+def _turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
+    """The kernels' arguments for a turn."""
+    if turn is None:
+        empty = {"cos_ptr": None, "sin_ptr": None, "n_phases": 0, "turned_columns": 0}
+        return {**empty, "HEAD": 0, "PHASE_ROWS": 1, "SHARE": 1, "PERIOD": tile.n}
+    head = 2 * turn.cos_TK.shape[1]
+    # Where a tile turns as a whole, its heads share their phases.
+    repeats = tile.n % head == 0 and turn.columns % tile.n == 0 and head & (head - 1) == 0
+    return {
+        "cos_ptr": turn.cos_TK,
+        "sin_ptr": turn.sin_TK,
+        "n_phases": len(turn.cos_TK),
+        "turned_columns": turn.columns,
+        "HEAD": head,
+        "PHASE_ROWS": turn.rows,
+        # The largest power of two in both: so many rows, from any tile's first, share a phase.
+        "SHARE": min(turn.rows & -turn.rows, tile.m),
+        "PERIOD": head if repeats else tile.n,
+    }
+
+
+def _squares(x_MD: Tensor) -> Tensor:
+    """(M, 1) float32 sums of the rows' squares."""
+    rows, depth = x_MD.shape
+    squares = torch.empty((rows, 1), device=x_MD.device, dtype=torch.float32)
+    _squares_kernel[(-(-rows // _ROWS_PER_PROGRAM),)](
+        x_MD,
+        squares,
+        rows,
+        x_MD.stride(0),
+        DIM=depth,
+        BLOCK_M=_ROWS_PER_PROGRAM,
+        BLOCK_D=triton.next_power_of_2(depth),
+        **launch_options(x_MD),
+    )
+    return squares
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def row_pointers(base, first, rows, stride, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """(BLOCK, 1) where the rows from `first` on begin.
-
-    Past the last row comes the last row again, so that loads need no mask; it is never stored.
-    """
-    row = tl.minimum(first + tl.arange(0, BLOCK), rows - 1)
-    return base + row.to(tl.int64)[:, None] * stride
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def load_columns(  # type: ignore[no-untyped-def]
-    row_pointers_M1, k, DIM: tl.constexpr, BLOCK_K: tl.constexpr
-):
-    """(M, BLOCK_K) of rows of DIM columns from column k on, zero past the last."""
-    column = k + tl.arange(0, BLOCK_K)
-    if DIM % BLOCK_K == 0:
-        tile = tl.load(row_pointers_M1 + column[None, :])
-    else:
-        tile = tl.load(row_pointers_M1 + column[None, :], mask=column[None, :] < DIM, other=0.0)
-    return tile
-
-
-@triton.jit
-def gelu_tanh(x):  # type: ignore[no-untyped-def]
-    """GELU x / 2 (1 + tanh u) as x sigmoid(2 u): one exponential, and no overflow."""
-    return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
-
-
-@triton.jit
-def store_tile(  # type: ignore[no-untyped-def]
-    out_ptr, y, first_row, first_column, rows, columns
-):
-    """Writes the part of a tile that is inside a contiguous (rows, columns) matrix."""
-    row = first_row + tl.arange(0, y.shape[0])
-    column = first_column + tl.arange(0, y.shape[1])
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    place = row.to(tl.int64)[:, None] * columns + column[None, :]
-    tl.store(out_ptr + place, y.to(out_ptr.dtype.element_ty), inside)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _row_scale_kernel(  # type: ignore[no-untyped-def]
+def _squares_kernel(  # type: ignore[no-untyped-def]
     x_ptr,
-    scale_ptr,
+    squares_ptr,
     rows,
     x_stride,
-    eps,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait_for_inputs(PDL)
     first_row = tl.program_id(0) * BLOCK_M
     x = load_columns(row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M), 0, DIM, BLOCK_D)
     wide = x.to(tl.float32)
     row = first_row + tl.arange(0, BLOCK_M)
-    scale = 1.0 / tl.sqrt(tl.sum(wide * wide, 1) / DIM + eps)
-    tl.store(scale_ptr + row, scale, row < rows)
+    tl.store(squares_ptr + row, tl.sum(wide * wide, 1), row < rows)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _norm_linear_kernel(  # type: ignore[no-untyped-def]
-    x_ref,
-    weight_ref,
-    scale_ptr,
+def _whole_depth_kernel(  # type: ignore[no-untyped-def]
+    x_ptr,
+    weight_ptr,
+    squares_ptr,
     out_ptr,
     rows,
     columns,
     x_stride,
     weight_stride,
     eps,
+    cos_ptr,
+    sin_ptr,
+    n_phases,
+    turned_columns,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    SWAP: tl.constexpr,
+    GROUP: tl.constexpr,
+    DOT: tl.constexpr,
+    SQUARES: tl.constexpr,
+    HEAD: tl.constexpr,
+    PHASE_ROWS: tl.constexpr,
+    SHARE: tl.constexpr,
+    PERIOD: tl.constexpr,
+    GELU: tl.constexpr,
+    FAST: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
+    if PDL:
+        # Before this weight has come, so that the next kernel may fetch its own.
+        gdc_launch_dependents()
+    # No kernel writes weights: they may come before whatever the kernel before still does.
+    weight = _load_parts(
+        weight_ptr, first_column, columns, weight_stride, DIM, BLOCK_N, BLOCK_K, PARTS
+    )
+    wait_for_inputs(PDL)
+    if SQUARES:
+        squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
+    x = _load_parts(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
+    if HEAD:
+        cos, sin = _load_phases(
+            cos_ptr,
+            sin_ptr,
+            n_phases,
+            turned_columns,
+            first_row,
+            first_column,
+            HEAD,
+            PHASE_ROWS,
+            SHARE,
+            PERIOD,
+            BLOCK_M,
+        )
+    if SWAP:
+        product = tl.dot(weight.to(DOT), x.to(DOT).T, input_precision="ieee").T
+    elif PARTS == 1:
+        product = tl.dot(x.to(DOT), weight.to(DOT).T, input_precision="ieee")
+    else:
+        parts = tl.dot(x.to(DOT), weight.to(DOT).permute(0, 2, 1), input_precision="ieee")
+        product = tl.sum(parts, 0)
+    if SQUARES:
+        total = tl.sum(squares, 1)
+    else:
+        wide = x.to(tl.float32)
+        total = tl.sum(wide * wide, 1 if PARTS == 1 else 2)
+        if PARTS > 1:
+            total = tl.sum(total, 0)
+    y = _finish(product, total, eps, DIM, GELU, FAST)
+    if HEAD:
+        y = _turn_pairs(y, cos, sin)
+    store_tile(out_ptr, y, first_row, first_column, rows, columns)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _norm_linear_kernel(  # type: ignore[no-untyped-def]
+    x_ref,
+    weight_ref,
+    squares_ptr,
+    out_ref,
+    rows,
+    columns,
+    x_stride,
+    weight_stride,
+    eps,
+    cos_ptr,
+    sin_ptr,
+    n_phases,
+    turned_columns,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
-    TMA: tl.constexpr,
     DOT: tl.constexpr,
-    SCALED: tl.constexpr,
+    SQUARES: tl.constexpr,
+    EARLY: tl.constexpr,
+    HEAD: tl.constexpr,
+    PHASE_ROWS: tl.constexpr,
+    SHARE: tl.constexpr,
+    PERIOD: tl.constexpr,
     GELU: tl.constexpr,
+    FAST: tl.constexpr,
+    TMA: tl.constexpr,
+    TMA_STORE: tl.constexpr,
+    RESIDENT: tl.constexpr,
+    PDL: tl.constexpr,
 ):
-    first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
-    if not TMA:
-        x_rows = row_pointers(x_ref, first_row, rows, x_stride, BLOCK_M)
-        weight_rows = row_pointers(weight_ref, first_column, columns, weight_stride, BLOCK_N)
-    product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    if not SCALED:
-        # Summed over the row once, at the end: until then no two threads need to talk.
-        squares = tl.zeros((BLOCK_M, BLOCK_K), tl.float32)
-    for k in range(0, DIM, BLOCK_K):
-        if TMA:
-            x = x_ref.load([first_row, k])
-            weight = weight_ref.load([first_column, k])
+    tiles_m = tl.cdiv(rows, BLOCK_M)
+    tiles_n = tl.cdiv(columns, BLOCK_N)
+    first_tile = tl.program_id(0)
+    last_tile = tiles_m * tiles_n if RESIDENT else first_tile + 1
+    wait_for_inputs(PDL)
+    # Flattened, the loads of a tile begin before the last one is finished.
+    for tile in tl.range(first_tile, last_tile, tl.num_programs(0), flatten=RESIDENT):
+        first_row, first_column = nth_tile_origin(tile, tiles_m, tiles_n, BLOCK_M, BLOCK_N, GROUP)
+        if EARLY:
+            squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
+        product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        for k in range(0, DIM, BLOCK_K):
+            if TMA:
+                x = x_ref.load([first_row, k])
+                weight = weight_ref.load([first_column, k])
+            else:
+                x_rows = row_pointers(x_ref, first_row, rows, x_stride, BLOCK_M)
+                weight_rows = row_pointers(
+                    weight_ref, first_column, columns, weight_stride, BLOCK_N
+                )
+                x = load_columns(x_rows, k, DIM, BLOCK_K)
+                weight = load_columns(weight_rows, k, DIM, BLOCK_K)
+            product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
+        if not EARLY:
+            squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
+        if HEAD:
+            cos, sin = _load_phases(
+                cos_ptr,
+                sin_ptr,
+                n_phases,
+                turned_columns,
+                first_row,
+                first_column,
+                HEAD,
+                PHASE_ROWS,
+                SHARE,
+                PERIOD,
+                BLOCK_M,
+            )
+        y = _finish(product, tl.sum(squares, 1), eps, DIM, GELU, FAST)
+        if HEAD:
+            y = _turn_pairs(y, cos, sin)
+        if TMA_STORE:
+            out_ref.store([first_row, first_column], y.to(out_ref.dtype))
         else:
-            x = load_columns(x_rows, k, DIM, BLOCK_K)
-            weight = load_columns(weight_rows, k, DIM, BLOCK_K)
-        product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
-        if not SCALED:
-            wide = x.to(tl.float32)
-            squares += wide * wide
-    if SCALED:
-        row = first_row + tl.arange(0, BLOCK_M)
-        scale = tl.load(scale_ptr + row, row < rows, 0.0)
+            store_tile(out_ref, y, first_row, first_column, rows, columns)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_parts(  # type: ignore[no-untyped-def]
+    base,
+    first,
+    rows,
+    stride,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """(PARTS, BLOCK, BLOCK_K) of whole rows, cut up by their depth; without the first if it is 1.
+
+    Zero past the last row and past the depth.
+    """
+    row = first + tl.arange(0, BLOCK)
+    column = tl.arange(0, BLOCK_K)
+    if PARTS == 1:
+        place = row.to(tl.int64)[:, None] * stride + column[None, :]
+        inside = (row < rows)[:, None] & (column < DIM)[None, :]
     else:
-        scale = 1.0 / tl.sqrt(tl.sum(squares, 1) / DIM + eps)
-    y = product * scale[:, None]
+        column = (tl.arange(0, PARTS) * BLOCK_K)[:, None, None] + column[None, None, :]
+        place = row.to(tl.int64)[None, :, None] * stride + column
+        inside = (row < rows)[None, :, None] & (column < DIM)
+    return tl.load(base + place, inside, 0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_squares(  # type: ignore[no-untyped-def]
+    squares_ptr, first_row, rows, PARTS: tl.constexpr, BLOCK_M: tl.constexpr
+):
+    """(BLOCK_M, PARTS), filled up to a power of two with zeros."""
+    row = first_row + tl.arange(0, BLOCK_M)
+    part = tl.arange(0, triton.next_power_of_2(PARTS))
+    place = row.to(tl.int64)[:, None] * PARTS + part[None, :]
+    return tl.load(squares_ptr + place, (row < rows)[:, None] & (part < PARTS)[None, :], 0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load_phases(  # type: ignore[no-untyped-def]
+    cos_ptr,
+    sin_ptr,
+    n_phases,
+    turned_columns,
+    first_row,
+    first_column,
+    HEAD: tl.constexpr,
+    PHASE_ROWS: tl.constexpr,
+    SHARE: tl.constexpr,
+    PERIOD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    """Cos and sin of a tile, (BLOCK_M / SHARE, 1, 1, PERIOD / 2).
+
+    SHARE rows have the same phases, and those repeat every PERIOD columns.
+    """
+    row = first_row + SHARE * tl.arange(0, BLOCK_M // SHARE)
+    pair = first_column // 2 + tl.arange(0, PERIOD // 2)[None, :]
+    place = (row // PHASE_ROWS % n_phases)[:, None] * (HEAD // 2) + pair % (HEAD // 2)
+    turns = 2 * pair < turned_columns
+    cos = tl.load(cos_ptr + place, turns, 1.0)
+    sin = tl.load(sin_ptr + place, turns, 0.0)
+    return cos[:, None, None, :], sin[:, None, None, :]
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _finish(  # type: ignore[no-untyped-def]
+    product, squares, eps, DIM: tl.constexpr, GELU: tl.constexpr, FAST: tl.constexpr
+):
+    """What follows a tile's product: the norm, and the activation."""
+    y = product * tl.rsqrt(squares / DIM + eps)[:, None]
     if GELU:
-        y = gelu_tanh(y)
-    store_tile(out_ptr, y, first_row, first_column, rows, columns)
+        y = gelu_tanh(y, FAST)
+    return y
+
+
+@triton.jit
+def _turn_pairs(y, cos, sin):  # type: ignore[no-untyped-def]
+    """The tile with its pairs turned.
+
+    A pair is in one thread's registers. As a sum over both of its columns, with phases spread out
+    likewise, it stays there: the compiler moves the phases to the product's layout, where turning
+    even and odd columns apart, it would move the product to the phases' layout.
+    """
+    M: tl.constexpr = y.shape[0]
+    N: tl.constexpr = y.shape[1]
+    GROUPS: tl.constexpr = cos.shape[0]
+    PAIRS: tl.constexpr = cos.shape[3]
+    shape: tl.constexpr = (GROUPS, M // GROUPS, N // (2 * PAIRS), PAIRS, 2)
+    even, odd = tl.split(tl.reshape(y, shape))
+    other = tl.reshape(tl.join(odd, even), (M, N))
+    cos = tl.reshape(tl.broadcast_to(cos[:, :, :, :, None], shape), (M, N))
+    sin = tl.reshape(tl.broadcast_to(tl.join(-sin, sin), shape), (M, N))
+    return y * cos + other * sin

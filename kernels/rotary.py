@@ -11,26 +11,52 @@ import torch
 from torch import Tensor
 
 
-def rotary_phases(
-    position: Tensor, head_dim: int, *, min_period: float, max_period: float
-) -> tuple[Tensor, Tensor]:
+def rotary_periods(
+    head_dim: int, *, min_period: float, max_period: float, device: torch.device
+) -> Tensor:
+    """(head_dim / 2,) float64 periods of the pairs, from the fastest to the slowest, in bins.
+
+    Args:
+        head_dim: width of a head, even.
+        min_period: period of the fastest pair, in bins.
+        max_period: period of the slowest pair, in bins.
+        device: where to put them.
+    """
+    exponent = torch.linspace(0.0, 1.0, head_dim // 2, dtype=torch.float64, device=device)
+    return min_period * (max_period / min_period) ** exponent
+
+
+def phases_at(position: Tensor, period_K2: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every pair's angle.
 
     Args:
         position: (...) integer bins. Angles are formed in float64: in float32 a bin two hours into
             a session would be off by a sizeable part of a turn.
-        head_dim: width of a head, even.
-        min_period: period of the fastest pair, in bins.
-        max_period: period of the slowest pair, in bins.
+        period_K2: float64 periods in bins, from rotary_periods.
 
     Returns:
-        cos and sin, each (..., head_dim / 2) float32.
+        cos and sin, each (..., K / 2) float32.
     """
-    exponent = torch.linspace(0.0, 1.0, head_dim // 2, dtype=torch.float64, device=position.device)
-    period = min_period * (max_period / min_period) ** exponent
-    turns = torch.remainder(position.to(torch.float64).unsqueeze(-1) / period, 1.0)
+    turns = torch.remainder(position.to(torch.float64).unsqueeze(-1) / period_K2, 1.0)
     angle = turns * (2 * math.pi)
     return angle.cos().float(), angle.sin().float()
+
+
+def rotary_phases(
+    position: Tensor, head_dim: int, *, min_period: float, max_period: float
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine, each (..., head_dim / 2) float32, of every pair's angle at integer bins.
+
+    Args:
+        position: (...) as phases_at's.
+        head_dim: as rotary_periods'.
+        min_period: likewise.
+        max_period: likewise.
+    """
+    period_K2 = rotary_periods(
+        head_dim, min_period=min_period, max_period=max_period, device=position.device
+    )
+    return phases_at(position, period_K2)
 
 
 def rotate(x: Tensor, phases: tuple[Tensor, Tensor]) -> Tensor:

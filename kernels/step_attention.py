@@ -2,20 +2,23 @@
 
 Formula: as window_attention, for the newest step alone:
 
-    out = softmax(q k^T / sqrt(K)) v over the keys of every cached step that may be attended.
+    out = softmax(q k^T / sqrt(K)) v over the keys of every cached step that may be attended,
 
-The plain form gathers a stream's cached steps into a copy before it reads them. The kernels read
-them where they lie, through a table of pages, a page the keys (or values) of one step of one
-stream: every cached key and value is read once, and nothing but the result is written (Kwon et al.
-2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention",
-arXiv:2309.06180). `advance_step_attention` also turns the new step's queries and keys
-(kernels.rotary) and stores its keys and values, in the same launch.
+after the new step's queries and keys have been turned (kernels.rotary) and its keys and values
+stored.
+
+The plain form turns, scatters the new step, and gathers a stream's cached steps into a copy before
+it reads them. The kernel does all in one launch and reads pages where they lie, through a table of
+them, a page the keys (or values) of one step of one stream: every cached key and value is read
+once, and nothing but the result and the new page is written (Kwon et al. 2023, "Efficient Memory
+Management for Large Language Model Serving with PagedAttention", arXiv:2309.06180). Reading is what
+takes the time, so the first tiles are all on their way while the new step attends itself.
 
 Shapes: B streams, M queries a stream, P pages, W pages that a stream may attend, L keys a page,
 H heads of width K. A page number of -1 stands for no page.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -23,27 +26,38 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
+from kernels.matmul_tile import product_type
 from kernels.rotary import rotate
-from kernels.window_attention import LOG2_E, check_served, dot_type, kernel_serves, online_softmax
+from kernels.window_attention import (
+    LOG2_E,
+    check_served,
+    kernel_serves,
+    online_softmax,
+    softmax_read,
+)
+
+Phases = tuple[Tensor, Tensor]
 
 
-class StepConfig(NamedTuple):
-    """How the kernels cut their work: a program serves one head of one stream.
+@dataclass(frozen=True)
+class StepConfig:
+    """How the kernel cuts its work: a program serves one head of one stream.
 
     Attributes:
         block_keys: keys a tile, a power of two, 16 at least.
-        num_warps: warps a program.
-        num_stages: tiles in flight.
+        warps: warps a program.
+        stages: one more than the tiles in flight.
     """
 
     block_keys: int
-    num_warps: int
-    num_stages: int
+    warps: int
+    stages: int
 
 
 def step_attention(q_BMHK: Tensor, k_BWLHK: Tensor, v_BWLHK: Tensor, mask_BW: Tensor) -> Tensor:
-    """Reference form in plain PyTorch.
+    """Attention of one step's queries to steps that were gathered, in plain PyTorch.
 
     Args:
         q_BMHK: M queries of one step.
@@ -60,96 +74,12 @@ def step_attention(q_BMHK: Tensor, k_BWLHK: Tensor, v_BWLHK: Tensor, mask_BW: Te
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
-def paged_step_attention_reference(
-    q_BMHK: Tensor, k_pages_PLHK: Tensor, v_pages_PLHK: Tensor, page_BW: Tensor
-) -> Tensor:
-    """Plain PyTorch: what the kernel must equal.
-
-    Args:
-        q_BMHK: M queries of every stream's newest step, turned.
-        k_pages_PLHK: the cache of turned keys, of q's type.
-        v_pages_PLHK: the cache of values.
-        page_BW: int32 or int64 pages that a stream attends, in any order; -1 for none.
-
-    Returns:
-        (B, M, H, K); zero for a stream without a page.
-    """
-    live_BW = page_BW >= 0
-    some_B = live_BW.any(1, keepdim=True)
-    index_BW = page_BW.clamp(min=0).long()
-    # A stream without a page attends any, lest it divide zero by zero, and then reads nothing.
-    read = step_attention(q_BMHK, k_pages_PLHK[index_BW], v_pages_PLHK[index_BW], live_BW | ~some_B)
-    return read.masked_fill(~some_B[:, :, None, None], 0.0)
-
-
-def paged_step_attention(
-    q_BMHK: Tensor, k_pages_PLHK: Tensor, v_pages_PLHK: Tensor, page_BW: Tensor
-) -> Tensor:
-    """The form for the case at hand; arguments as the reference's."""
-    form = paged_step_attention_reference
-    if form_for(q_BMHK, wins=kernel_serves(q_BMHK)) == "triton":
-        form = paged_step_attention_triton
-    return form(q_BMHK, k_pages_PLHK, v_pages_PLHK, page_BW)
-
-
-def paged_step_attention_triton(
-    q_BMHK: Tensor,
-    k_pages_PLHK: Tensor,
-    v_pages_PLHK: Tensor,
-    page_BW: Tensor,
-    *,
-    config: StepConfig | None = None,
-) -> Tensor:
-    """The Triton kernel; arguments as the reference's, without gradients.
-
-    Args:
-        q_BMHK: bfloat16 or float32, its last dimension contiguous.
-        k_pages_PLHK: of q's type, its last dimension contiguous.
-        v_pages_PLHK: alike.
-        page_BW: as the reference's.
-        config: how to cut the work; by default what suits the shape.
-
-    Returns:
-        (B, M, H, K), contiguous.
-
-    Raises:
-        ValueError: the kernel does not serve such types, strides or width of head.
-    """
-    check_served(q_BMHK, k_pages_PLHK, v_pages_PLHK)
-    n_batch, n_query, n_heads, head_dim = q_BMHK.shape
-    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=q_BMHK.dtype)
-    if not out.numel():
-        return out
-    n_pages, n_key = page_BW.shape[1], k_pages_PLHK.shape[1]
-    config = config or step_config(n_batch * n_heads, n_pages * n_key, q_BMHK.dtype)
-    _paged_step_kernel[(n_batch * n_heads,)](
-        q_BMHK,
-        k_pages_PLHK,
-        v_pages_PLHK,
-        page_BW.contiguous(),
-        out,
-        head_dim**-0.5 * LOG2_E,
-        *q_BMHK.stride()[:3],
-        *k_pages_PLHK.stride()[:3],
-        *v_pages_PLHK.stride()[:3],
-        W=n_pages,
-        M=n_query,
-        L=n_key,
-        H=n_heads,
-        K=head_dim,
-        DOT=dot_type(q_BMHK),
-        BLOCK_M=_block(n_query),
-        BLOCK_KEYS=config.block_keys,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
-    )
-    return out
-
-
 def advance_step_attention_reference(
-    qkv_BL3HK: Tensor,
-    cos_BK2: Tensor,
-    sin_BK2: Tensor,
+    q_BMHK: Tensor,
+    k_BLHK: Tensor,
+    v_BLHK: Tensor,
+    q_phases: Phases,
+    k_phases: Phases,
     k_pages_PLHK: Tensor,
     v_pages_PLHK: Tensor,
     own_page_B: Tensor,
@@ -158,30 +88,35 @@ def advance_step_attention_reference(
     """Plain PyTorch: what the kernel must equal. Stores the new step, then attends.
 
     Args:
-        qkv_BL3HK: queries, keys and values of every stream's new step, not turned.
-        cos_BK2: the step's rotary phases, from kernels.rotary.
-        sin_BK2: alike.
-        k_pages_PLHK: the cache of turned keys, of qkv's type; written in place.
+        q_BMHK: M queries of every stream's new step, not turned.
+        k_BLHK: L keys of every stream's new step, not turned.
+        v_BLHK: values alike.
+        q_phases: the queries' cos and sin from kernels.rotary, (B, M or 1, K / 2).
+        k_phases: the keys', (B, K / 2).
+        k_pages_PLHK: the cache of turned keys, of q's type; written in place.
         v_pages_PLHK: the cache of values; written in place.
         own_page_B: int32 or int64 page that each stream writes, never -1. No other stream of the
             call attends it; streams may share one only where it does not matter what it holds.
         page_BW: int32 or int64 pages that a stream attends, its own among them; -1 for none.
 
     Returns:
-        (B, L, H, K).
+        (B, M, H, K).
     """
-    phases = cos_BK2[:, None], sin_BK2[:, None]
-    q, k, v = qkv_BL3HK.unbind(2)
-    own_page_B = own_page_B.long()
-    k_pages_PLHK[own_page_B] = rotate(k, phases)
-    v_pages_PLHK[own_page_B] = v
-    return paged_step_attention_reference(rotate(q, phases), k_pages_PLHK, v_pages_PLHK, page_BW)
+    cos, sin = (phase[:, None] for phase in k_phases)
+    own_B = own_page_B.long()
+    k_pages_PLHK[own_B] = rotate(k_BLHK, (cos, sin))
+    v_pages_PLHK[own_B] = v_BLHK
+    index_BW = page_BW.clamp(min=0).long()
+    k_BWLHK, v_BWLHK = k_pages_PLHK[index_BW], v_pages_PLHK[index_BW]
+    return step_attention(rotate(q_BMHK, q_phases), k_BWLHK, v_BWLHK, page_BW >= 0)
 
 
 def advance_step_attention(
-    qkv_BL3HK: Tensor,
-    cos_BK2: Tensor,
-    sin_BK2: Tensor,
+    q_BMHK: Tensor,
+    k_BLHK: Tensor,
+    v_BLHK: Tensor,
+    q_phases: Phases,
+    k_phases: Phases,
     k_pages_PLHK: Tensor,
     v_pages_PLHK: Tensor,
     own_page_B: Tensor,
@@ -189,15 +124,18 @@ def advance_step_attention(
 ) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = advance_step_attention_reference
-    if form_for(qkv_BL3HK, wins=kernel_serves(qkv_BL3HK)) == "triton":
+    if form_for(q_BMHK, wins=kernel_serves(q_BMHK)) == "triton":
         form = advance_step_attention_triton
-    return form(qkv_BL3HK, cos_BK2, sin_BK2, k_pages_PLHK, v_pages_PLHK, own_page_B, page_BW)
+    pools = k_pages_PLHK, v_pages_PLHK
+    return form(q_BMHK, k_BLHK, v_BLHK, q_phases, k_phases, *pools, own_page_B, page_BW)
 
 
 def advance_step_attention_triton(
-    qkv_BL3HK: Tensor,
-    cos_BK2: Tensor,
-    sin_BK2: Tensor,
+    q_BMHK: Tensor,
+    k_BLHK: Tensor,
+    v_BLHK: Tensor,
+    q_phases: Phases,
+    k_phases: Phases,
     k_pages_PLHK: Tensor,
     v_pages_PLHK: Tensor,
     own_page_B: Tensor,
@@ -208,51 +146,68 @@ def advance_step_attention_triton(
     """The Triton kernel; arguments as the reference's, without gradients.
 
     Args:
-        qkv_BL3HK: bfloat16 or float32, its last dimension contiguous.
-        cos_BK2: float32.
-        sin_BK2: float32.
-        k_pages_PLHK: of qkv's type, its last dimension contiguous.
-        v_pages_PLHK: alike.
+        q_BMHK: bfloat16 or float32. Of this, the next two and the caches the last dimension must be
+            contiguous. Other strides must be even; 0 for queries that all streams share.
+        k_BLHK: of q's type.
+        v_BLHK: of q's type.
+        q_phases: float32.
+        k_phases: float32.
+        k_pages_PLHK: of q's type.
+        v_pages_PLHK: of q's type.
         own_page_B: as the reference's.
         page_BW: as the reference's; a stream attends its own page even if it is not among them.
         config: how to cut the work; by default what suits the shape.
 
     Returns:
-        (B, L, H, K), contiguous.
+        (B, M, H, K), contiguous.
 
     Raises:
         ValueError: the kernel does not serve such types, strides or width of head.
     """
-    check_served(qkv_BL3HK, k_pages_PLHK, v_pages_PLHK)
-    n_batch, n_key, _, n_heads, head_dim = qkv_BL3HK.shape
-    shape = (n_batch, n_key, n_heads, head_dim)
-    out = torch.empty(shape, device=qkv_BL3HK.device, dtype=qkv_BL3HK.dtype)
-    if not out.numel():
+    check_served(q_BMHK, k_BLHK, v_BLHK, k_pages_PLHK, v_pages_PLHK)
+    n_batch, n_query, n_heads, head_dim = q_BMHK.shape
+    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=q_BMHK.dtype)
+    if not n_batch:
         return out
-    n_pages = page_BW.shape[1]
-    config = config or step_config(n_batch * n_heads, n_pages * n_key, qkv_BL3HK.dtype)
+    n_pages, n_key = page_BW.shape[1], k_BLHK.shape[1]
+    config = config or step_config(n_batch * n_heads, n_pages * n_key, q_BMHK.dtype)
+    q, k = _as_pairs(q_BMHK), _as_pairs(k_BLHK)
+    q_cos, q_sin = _like_strided(*(phase.expand(n_batch, n_query, -1) for phase in q_phases))
+    k_cos, k_sin = _like_strided(*k_phases)
     _advance_step_kernel[(n_batch * n_heads,)](
-        qkv_BL3HK,
-        cos_BK2.contiguous(),
-        sin_BK2.contiguous(),
+        q,
+        k,
+        v_BLHK,
+        q_cos,
+        q_sin,
+        k_cos,
+        k_sin,
         k_pages_PLHK,
         v_pages_PLHK,
         own_page_B.contiguous(),
         page_BW.contiguous(),
         out,
+        n_pages * n_key,
         head_dim**-0.5 * LOG2_E,
-        *qkv_BL3HK.stride()[:4],
+        *q.stride()[:3],
+        *k.stride()[:3],
+        *v_BLHK.stride()[:3],
+        *q_cos.stride()[:2],
+        k_cos.stride(0),
         *k_pages_PLHK.stride()[:3],
         *v_pages_PLHK.stride()[:3],
         W=n_pages,
+        M=n_query,
         L=n_key,
         H=n_heads,
         K=head_dim,
-        DOT=dot_type(qkv_BL3HK),
+        DOT=product_type(q_BMHK),
+        BLOCK_M=_block(n_query),
         BLOCK_L=_block(n_key),
         BLOCK_KEYS=config.block_keys,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
+        num_warps=config.warps,
+        num_stages=config.stages,
+        **launch_options(q_BMHK),
     )
     return out
 
@@ -261,11 +216,15 @@ def step_config(n_programs: int, n_keys: int, dtype: torch.dtype) -> StepConfig:
     """How to cut the work of n_programs = B * H heads of n_keys = W * L cached keys each."""
     if dtype == torch.float32:
         # Products of float32 run outside the tensor cores, in registers.
-        return StepConfig(min(_block(n_keys), 32), num_warps=4, num_stages=2)
-    if n_programs >= 512:
-        return StepConfig(min(_block(n_keys), 64), num_warps=4, num_stages=2)
-    # A few programs do not fill the chip: each must have all of its loads in flight at once.
-    return StepConfig(min(_block(n_keys), 256), num_warps=8, num_stages=2)
+        return StepConfig(min(_block(n_keys), 32), warps=4, stages=2)
+    if n_programs <= 128:
+        # At most one program a multiprocessor: what counts is how soon it has all keys.
+        block_keys, warps = min(_block(n_keys), 256), 4
+    else:
+        # Small programs, many of them a multiprocessor, hide each other's waiting.
+        block_keys, warps = min(_block(n_keys), 64), 2
+    tiles = triton.cdiv(n_keys, block_keys)
+    return StepConfig(block_keys, min(warps, block_keys // 8), stages=min(tiles, 2) + 1)
 
 
 def _block(count: int) -> int:
@@ -273,67 +232,78 @@ def _block(count: int) -> int:
     return max(16, int(triton.next_power_of_2(count)))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _attend_pages(  # type: ignore[no-untyped-def]
-    q,
-    acc,
-    total,
-    peak,
-    k_ptr,
-    v_ptr,
-    page_ptr,
-    skipped_page,
-    k_p,
-    k_l,
-    v_p,
-    v_l,
-    W: tl.constexpr,
-    L: tl.constexpr,
-    K: tl.constexpr,
-    BLOCK_KEYS: tl.constexpr,
-):
-    """Adds the W pages at page_ptr, but for one, to what the queries q (rows, K) have read."""
-    column = tl.arange(0, K)[None, :]
-    for start in tl.range(0, W * L, BLOCK_KEYS):
-        key = start + tl.arange(0, BLOCK_KEYS)
-        page = tl.load(page_ptr + key // L, key < W * L, -1).to(tl.int64)
-        live = (page >= 0) & (page != skipped_page)
-        inside = live[:, None]
-        k_row = k_ptr + page * k_p + (key % L) * k_l
-        v_row = v_ptr + page * v_p + (key % L) * v_l
-        k = tl.load(k_row[:, None] + column, inside, 0.0).to(q.dtype)
-        v = tl.load(v_row[:, None] + column, inside, 0.0).to(q.dtype)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
-        scores = tl.where(live[None, :], scores, float("-inf"))
-        acc, total, peak = online_softmax(scores, v, acc, total, peak)
-    return acc, total, peak
+def _as_pairs(x_K: Tensor) -> Tensor:
+    """(..., K / 2) integers that hold a rotary pair each, so that a thread loads whole pairs."""
+    return x_K.view(torch.int32 if x_K.element_size() == 2 else torch.int64)
+
+
+def _like_strided(cos: Tensor, sin: Tensor) -> Phases:
+    """The same, with the same strides, 1 the last."""
+    if cos.stride() == sin.stride() and cos.stride(-1) == 1:
+        return cos, sin
+    return cos.contiguous(), sin.contiguous()
+
+
+@triton.jit
+def _turned(word, cos, sin):  # type: ignore[no-untyped-def]
+    """(rows, K) in float32: the turned columns of which the pairs and phases are given.
+
+    Both columns of a pair load it, which spares a shuffle. tl.interleave would do too, but after it
+    Triton 3.6 reads a matrix product's operands from shared memory in small pieces.
+    """
+    # The even column is the low half of a word.
+    if word.dtype == tl.int32:
+        even = (word << 16).to(tl.float32, bitcast=True)
+        odd = (word & -65536).to(tl.float32, bitcast=True)
+    else:
+        even = word.to(tl.int32).to(tl.float32, bitcast=True)
+        odd = (word >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    is_even = tl.arange(0, word.shape[1])[None, :] % 2 == 0
+    return tl.where(is_even, even * cos - odd * sin, odd * cos + even * sin)
+
+
+@triton.jit
+def _attend(q, k, v, live, acc, total, peak, scale):  # type: ignore[no-untyped-def]
+    """Adds those keys that are live to what the queries q (rows, K) have read."""
+    scores = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee")
+    scores = tl.where(live[None, :], scores, float("-inf"))
+    return online_softmax(scores, v.to(q.dtype), acc, total, peak, scale)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _store_read(out_row, acc, total, inside, K: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Writes what the queries have read: zero where they saw no key."""
-    read = acc / tl.maximum(total, 1e-30)[:, None]
-    column = tl.arange(0, K)[None, :]
-    tl.store(out_row[:, None] + column, read.to(out_row.dtype.element_ty), inside)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _paged_step_kernel(  # type: ignore[no-untyped-def]
+def _advance_step_kernel(  # type: ignore[no-untyped-def]
     q_ptr,
     k_ptr,
     v_ptr,
+    q_cos_ptr,
+    q_sin_ptr,
+    k_cos_ptr,
+    k_sin_ptr,
+    k_pages_ptr,
+    v_pages_ptr,
+    own_page_ptr,
     page_ptr,
     out_ptr,
+    n_keys,
     scale,
     q_b,
     q_m,
     q_h,
-    k_p,
+    k_b,
     k_l,
     k_h,
-    v_p,
+    v_b,
     v_l,
     v_h,
+    q_phase_b,
+    q_phase_m,
+    k_phase_b,
+    k_page_p,
+    k_page_l,
+    k_page_h,
+    v_page_p,
+    v_page_l,
+    v_page_h,
     W: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
@@ -341,122 +311,53 @@ def _paged_step_kernel(  # type: ignore[no-untyped-def]
     K: tl.constexpr,
     DOT: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_KEYS: tl.constexpr,
-):
-    """One head of one stream; q_b .. v_h are strides."""
-    stream = (tl.program_id(0) // H).to(tl.int64)
-    head = tl.program_id(0) % H
-    row = tl.arange(0, BLOCK_M)
-    inside = (row < M)[:, None]
-    q_row = q_ptr + stream * q_b + head * q_h + row * q_m
-    q = tl.load(q_row[:, None] + tl.arange(0, K)[None, :], inside, 0.0)
-    acc, total, _ = _attend_pages(
-        (q.to(tl.float32) * scale).to(DOT),
-        tl.zeros((BLOCK_M, K), tl.float32),
-        tl.zeros((BLOCK_M,), tl.float32),
-        tl.full((BLOCK_M,), -1e30, tl.float32),
-        k_ptr + head * k_h,
-        v_ptr + head * v_h,
-        page_ptr + stream * W,
-        -1,
-        k_p,
-        k_l,
-        v_p,
-        v_l,
-        W,
-        L,
-        K,
-        BLOCK_KEYS,
-    )
-    _store_read(out_ptr + ((stream * M + row) * H + head) * K, acc, total, inside, K)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _turned(x_row, cos, sin, inside, K: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Rows (rows, K) turned by phases (1, K), sin's sign that of the column's other term."""
-    column = tl.arange(0, K)[None, :]
-    x = tl.load(x_row[:, None] + column, inside, 0.0).to(tl.float32)
-    # A pair's other column: a second load, served by the cache, spares a shuffle of registers.
-    other = tl.load(x_row[:, None] + (column ^ 1), inside, 0.0).to(tl.float32)
-    return x * cos + other * sin
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _advance_step_kernel(  # type: ignore[no-untyped-def]
-    qkv_ptr,
-    cos_ptr,
-    sin_ptr,
-    k_ptr,
-    v_ptr,
-    own_page_ptr,
-    page_ptr,
-    out_ptr,
-    scale,
-    x_b,
-    x_l,
-    x_part,
-    x_h,
-    k_p,
-    k_l,
-    k_h,
-    v_p,
-    v_l,
-    v_h,
-    W: tl.constexpr,
-    L: tl.constexpr,
-    H: tl.constexpr,
-    K: tl.constexpr,
-    DOT: tl.constexpr,
     BLOCK_L: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
-    """One head of one stream; x_b .. v_h are strides, x_part that between q, k and v."""
+    """One head of one stream; q_b .. v_page_h are strides, q's and k's in pairs."""
     stream = (tl.program_id(0) // H).to(tl.int64)
     head = tl.program_id(0) % H
-    k_ptr += head * k_h
-    v_ptr += head * v_h
-    own_page = tl.load(own_page_ptr + stream).to(tl.int64)
-    row = tl.arange(0, BLOCK_L)
-    inside = (row < L)[:, None]
     column = tl.arange(0, K)[None, :]
-    cos = tl.load(cos_ptr + stream * (K // 2) + column // 2)
-    sin = tl.load(sin_ptr + stream * (K // 2) + column // 2)
-    sin = tl.where(column % 2 == 0, -sin, sin)
-    q_row = qkv_ptr + stream * x_b + head * x_h + row * x_l
-    q = (_turned(q_row, cos, sin, inside, K) * scale).to(DOT)
-    stored = k_ptr.dtype.element_ty
-    k = _turned(q_row + x_part, cos, sin, inside, K).to(stored)
-    v = tl.load((q_row + 2 * x_part)[:, None] + column, inside, 0.0)
-    k_row = k_ptr + own_page * k_p + row * k_l
-    v_row = v_ptr + own_page * v_p + row * v_l
-    tl.store(k_row[:, None] + column, k, inside)
-    tl.store(v_row[:, None] + column, v, inside)
+    pair = column // 2
+    query = tl.arange(0, BLOCK_M)[:, None]
+    latent = tl.arange(0, BLOCK_L)
+    row = latent[:, None]
+    q_ptr += stream * q_b + head * q_h
+    k_ptr += stream * k_b + head * k_h
+    v_ptr += stream * v_b + head * v_h
+    k_phase = stream * k_phase_b + pair
+    k_pages_ptr += head * k_page_h + column
+    v_pages_ptr += head * v_page_h + column
 
-    # The new step is read from registers, never from the page that was just written.
-    scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
-    acc, total, peak = online_softmax(
-        tl.where((row < L)[None, :], scores, float("-inf")),
-        v.to(DOT),
-        tl.zeros((BLOCK_L, K), tl.float32),
-        tl.zeros((BLOCK_L,), tl.float32),
-        tl.full((BLOCK_L,), -1e30, tl.float32),
-    )
-    acc, total, _ = _attend_pages(
-        q,
-        acc,
-        total,
-        peak,
-        k_ptr,
-        v_ptr,
-        page_ptr + stream * W,
-        own_page,
-        k_p,
-        k_l,
-        v_p,
-        v_l,
-        W,
-        L,
-        K,
-        BLOCK_KEYS,
-    )
-    _store_read(out_ptr + ((stream * L + row) * H + head) * K, acc, total, inside, K)
+    wait_for_inputs(PDL)
+    own_page = tl.load(own_page_ptr + stream).to(tl.int64)
+    q_phase = stream * q_phase_b + query * q_phase_m + pair
+    q_cos = tl.load(q_cos_ptr + q_phase, query < M, 0.0)
+    q_sin = tl.load(q_sin_ptr + q_phase, query < M, 0.0)
+    q = _turned(tl.load(q_ptr + query * q_m + pair, query < M, 0), q_cos, q_sin).to(DOT)
+    acc = tl.zeros((BLOCK_M, K), tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    peak = tl.full((BLOCK_M,), -1e30, tl.float32)
+    # The number of keys is no constant, lest a loop of one pass lose its asynchronous loads.
+    for start in tl.range(0, n_keys, BLOCK_KEYS):
+        if start == 0:
+            # Here, and not before the loop, so that the first tiles are on their way meanwhile.
+            k_cos, k_sin = tl.load(k_cos_ptr + k_phase), tl.load(k_sin_ptr + k_phase)
+            k = _turned(tl.load(k_ptr + row * k_l + pair, row < L, 0), k_cos, k_sin)
+            k = k.to(k_pages_ptr.dtype.element_ty)
+            v = tl.load(v_ptr + row * v_l + column, row < L, 0.0)
+            tl.store(k_pages_ptr + own_page * k_page_p + row * k_page_l, k, row < L)
+            tl.store(v_pages_ptr + own_page * v_page_p + row * v_page_l, v, row < L)
+            acc, total, peak = _attend(q, k, v, latent < L, acc, total, peak, scale)
+        key = start + tl.arange(0, BLOCK_KEYS)
+        page = tl.load(page_ptr + stream * W + key // L, key < n_keys, -1).to(tl.int64)
+        live = (page >= 0) & (page != own_page)
+        inside = live[:, None]
+        k_row = (page * k_page_p + (key % L) * k_page_l)[:, None]
+        v_row = (page * v_page_p + (key % L) * v_page_l)[:, None]
+        k_tile = tl.load(k_pages_ptr + k_row, inside, 0.0)
+        v_tile = tl.load(v_pages_ptr + v_row, inside, 0.0)
+        acc, total, peak = _attend(q, k_tile, v_tile, live, acc, total, peak, scale)
+    place = out_ptr + ((stream * M + query) * H + head) * K + column
+    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), query < M)

@@ -1,4 +1,4 @@
-"""Attention to paged keys and values against dense attention in float64."""
+"""The streaming form against dense attention in float64."""
 
 import math
 import os
@@ -16,7 +16,8 @@ from kernels.dispatch import forced
 from kernels.rotary import rotary_phases, rotate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SMALL = op.StepConfig(block_keys=16, num_warps=1, num_stages=1)
+Phases = tuple[Tensor, Tensor]
+SMALL = op.StepConfig(block_keys=16, warps=1, stages=1)
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +52,16 @@ SHAPES = [
 ]
 
 
+def _phases(position: Tensor, head_dim: int) -> Phases:
+    return rotary_phases(position, head_dim, min_period=4.0, max_period=5000.0)
+
+
 class Case:
-    """Inputs of both operators. Pages that no stream attends hold NaN."""
+    """The operator's inputs. Pages that no stream attends hold NaN, as do those to be written.
+
+    Where there are as many queries as keys, they share a packed projection and phases; otherwise
+    the queries are the same in every stream, and each has a phase of its own.
+    """
 
     def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
         """Streams' pages are scattered over the pools; later streams have fewer of them."""
@@ -71,29 +80,54 @@ class Case:
             self.page_BW[stream, max(1, shape.W - 2 * stream) :] = -1
         # The own page comes first above, but need not.
         self.page_BW = self.page_BW.flip(1)
-        free = torch.ones(pages[0], dtype=torch.bool, device=DEVICE)
-        free[self.page_BW[self.page_BW >= 0]] = False
-        self.k_pages[free] = self.v_pages[free] = torch.nan
-        self.q = random(shape.B, shape.M, shape.H, shape.K)
-        self.qkv = random(shape.B, shape.L, 3, shape.H, shape.K)
+        unread = torch.ones(pages[0], dtype=torch.bool, device=DEVICE)
+        unread[self.page_BW[self.page_BW >= 0]] = False
+        unread[self.own] = True
+        self.k_pages[unread] = self.v_pages[unread] = torch.nan
         step = torch.randint(10**6, (shape.B,), device=DEVICE)
-        self.cos, self.sin = rotary_phases(step, shape.K, min_period=4.0, max_period=5000.0)
+        self.q, self.k, self.v = random(shape.B, shape.L, 3, shape.H, shape.K).unbind(2)
+        self.k_phases = _phases(step, shape.K)
+        cos, sin = self.k_phases
+        self.q_phases = cos[:, None], sin[:, None]
+        if shape.M != shape.L:
+            self.q = random(1, shape.M, shape.H, shape.K).expand(shape.B, -1, -1, -1)
+            bins = torch.arange(shape.M, device=DEVICE)
+            self.q_phases = _phases(step[:, None] + bins, shape.K)
+
+    def new(self) -> tuple[Tensor, Tensor, Tensor, Phases, Phases]:
+        """The operator's first arguments."""
+        return self.q, self.k, self.v, self.q_phases, self.k_phases
 
     def pools(self) -> tuple[Tensor, Tensor]:
         """Copies of the pools."""
         return self.k_pages.clone(), self.v_pages.clone()
 
-    def turned(self) -> tuple[Tensor, Tensor]:
-        """The new step's queries and keys in float64, turned."""
-        phases = self.cos[:, None].double(), self.sin[:, None].double()
-        q, k, _ = self.qkv.double().unbind(2)
-        return rotate(q, phases), rotate(k, phases)
-
-    def advance(self, pools: tuple[Tensor, Tensor], config: op.StepConfig | None = None) -> Tensor:
+    def advance(
+        self,
+        pools: tuple[Tensor, Tensor],
+        config: op.StepConfig | None = None,
+        index: torch.dtype = torch.int64,
+    ) -> Tensor:
         """The kernel's answer; writes the pools."""
-        return op.advance_step_attention_triton(
-            self.qkv, self.cos, self.sin, *pools, self.own, self.page_BW, config=config
-        )
+        pages = self.own.to(index), self.page_BW.to(index)
+        return op.advance_step_attention_triton(*self.new(), *pools, *pages, config=config)
+
+    def exact_keys(self) -> Tensor:
+        """The new step's keys in float64, turned."""
+        cos, sin = (phase[:, None].double() for phase in self.k_phases)
+        return rotate(self.k.double(), (cos, sin))
+
+    def exact(self, pools: tuple[Tensor, Tensor]) -> Tensor:
+        """Dense attention in float64, a stream at a time, to pools that hold the new step."""
+        cos, sin = self.q_phases
+        q_BMHK = rotate(self.q.double(), (cos.double(), sin.double()))
+        out = torch.zeros_like(q_BMHK)
+        for stream, page_W in enumerate(self.page_BW):
+            k, v = (x[page_W[page_W >= 0]].double().flatten(0, 1) for x in pools)
+            scores = torch.einsum("mhk,ehk->hme", q_BMHK[stream], k)
+            weights = (scores / self.shape.K**0.5).softmax(-1)
+            out[stream] = torch.einsum("hme,ehk->mhk", weights, v)
+        return out
 
 
 def _assert_close(read: Tensor, exact: Tensor) -> None:
@@ -104,53 +138,30 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
     torch.testing.assert_close(read.double(), exact, rtol=tolerance / 2, atol=tolerance)
 
 
-def _exact(q_BMHK: Tensor, k_pages: Tensor, v_pages: Tensor, page_BW: Tensor) -> Tensor:
-    """Dense attention in float64, a stream at a time."""
-    out = torch.zeros(q_BMHK.shape, dtype=torch.float64, device=q_BMHK.device)
-    for stream, page_W in enumerate(page_BW):
-        page = page_W[page_W >= 0]
-        if len(page):
-            k, v = (x[page].double().flatten(0, 1) for x in (k_pages, v_pages))
-            scores = torch.einsum("mhk,ehk->hme", q_BMHK[stream].double(), k)
-            weights = (scores / q_BMHK.shape[-1] ** 0.5).softmax(-1)
-            out[stream] = torch.einsum("hme,ehk->mhk", weights, v)
-    return out
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("index", "config"), [(torch.int32, None), (torch.int64, SMALL)])
 @torch.no_grad()
-def test_paged_equals_float64(
+def test_advancing_turns_stores_and_attends(
     shape: Shape, dtype: torch.dtype, index: torch.dtype, config: op.StepConfig | None
 ) -> None:
     case = Case(shape, dtype)
-    read = op.paged_step_attention_triton(
-        case.q, case.k_pages, case.v_pages, case.page_BW.to(index), config=config
-    )
-    assert read.dtype == dtype
-    exact = _exact(case.q, case.k_pages, case.v_pages, case.page_BW)
-    _assert_close(read, exact)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("config", [None, SMALL])
-@torch.no_grad()
-def test_advancing_turns_stores_and_attends(
-    shape: Shape, dtype: torch.dtype, config: op.StepConfig | None
-) -> None:
-    case = Case(shape, dtype)
     k_pages, v_pages = pools = case.pools()
-    # What the own page held before must not matter.
-    for pool in pools:
-        pool[case.own] = torch.nan
-    read = case.advance(pools, config)
-    q, k = case.turned()
-    _assert_close(k_pages[case.own], k)
-    torch.testing.assert_close(v_pages[case.own], case.qkv[:, :, 2], rtol=0, atol=0)
-    exact = _exact(q, k_pages, v_pages, case.page_BW)
-    _assert_close(read, exact)
+    read = case.advance(pools, config, index)
+    assert read.dtype == dtype
+    assert read.is_contiguous()
+    _assert_close(k_pages[case.own], case.exact_keys())
+    torch.testing.assert_close(v_pages[case.own], case.v, rtol=0, atol=0)
+    _assert_close(read, case.exact(pools))
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4]])
+@torch.no_grad()
+def test_many_streams_take_other_tiles(shape: Shape) -> None:
+    case = Case(shape, torch.bfloat16)
+    pools = case.pools()
+    read = case.advance(pools, op.step_config(4096, shape.W * shape.L, torch.bfloat16))
+    _assert_close(read, case.exact(pools))
 
 
 @torch.no_grad()
@@ -158,72 +169,62 @@ def test_only_own_pages_are_written() -> None:
     case = Case(SHAPES[1])
     pools = case.pools()
     case.advance(pools)
+    kept = torch.ones(len(pools[0]), dtype=torch.bool, device=DEVICE)
+    kept[case.own] = False
     for pool, before in zip(pools, (case.k_pages, case.v_pages), strict=True):
-        changed = (pool != before).flatten(1).all(1) & before.isfinite().flatten(1).all(1)
-        assert set(changed.nonzero()[:, 0].tolist()) == set(case.own.tolist())
-        kept = torch.ones(len(pool), dtype=torch.bool, device=DEVICE)
-        kept[case.own] = False
+        assert pool[case.own].isfinite().all()
         torch.testing.assert_close(pool[kept], before[kept], rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("form", ["torch", "triton"])
 @torch.no_grad()
-def test_a_stream_without_a_page_reads_zero(form: Any) -> None:
+def test_the_own_page_is_attended_once_listed_or_not() -> None:
     case = Case(SHAPES[1])
-    page_BW = case.page_BW.clone()
-    page_BW[1] = -1
-    # The reference weighs masked keys by zero, which NaN survives.
-    k_pages, v_pages = (x.nan_to_num() for x in (case.k_pages, case.v_pages))
-    with forced(form):
-        read = op.paged_step_attention(case.q, k_pages, v_pages, page_BW)
-    assert (read[1] == 0).all()
-    exact = _exact(case.q, k_pages, v_pages, page_BW)
-    _assert_close(read, exact)
+    pools = case.pools()
+    read = case.advance(pools)
+    case.page_BW = case.page_BW.masked_fill(case.page_BW == case.own[:, None], -1)
+    torch.testing.assert_close(case.advance(case.pools()), read, rtol=0, atol=0)
 
 
 @torch.no_grad()
 def test_inputs_may_be_views() -> None:
     case = Case(SHAPES[1])
-    shape = case.shape
-    both = torch.stack((case.k_pages, case.v_pages), 3)
-    wide = torch.cat((case.q, case.q), 1)
-    read = op.paged_step_attention_triton(
-        wide[:, : shape.M], both[:, :, :, 0], both[:, :, :, 1], case.page_BW
-    )
-    exact = _exact(case.q, case.k_pages, case.v_pages, case.page_BW)
-    _assert_close(read, exact)
-    pools = both[:, :, :, 0], both[:, :, :, 1]
     plain = case.pools()
-    torch.testing.assert_close(case.advance(pools), case.advance(plain))
-    torch.testing.assert_close(pools, plain, equal_nan=True)
+    read = case.advance(plain)
+    # Keys as heads within pages, values as a part of more; phases whose strides differ.
+    k_pages, v_pages = case.pools()
+    wide = torch.cat((v_pages, v_pages), 3)
+    pools = k_pages.transpose(1, 2).contiguous().transpose(1, 2), wide[..., : case.shape.K]
+    cos, sin = case.k_phases
+    case.k_phases = torch.stack((cos, cos), 1)[:, 0], sin
+    torch.testing.assert_close(case.advance(pools), read, rtol=0, atol=0)
+    torch.testing.assert_close(pools, plain, equal_nan=True, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("form", ["torch", "triton"])
+@pytest.mark.parametrize("shape", [SHAPES[3], SHAPES[5]])
 @torch.no_grad()
-def test_dispatch_takes_either_form() -> None:
-    case = Case(SHAPES[3])
-    q, _ = case.turned()
-    for form in ("torch", "triton"):
-        pools = case.k_pages.nan_to_num(), case.v_pages.nan_to_num()
-        with forced(form):
-            read = op.advance_step_attention(
-                case.qkv, case.cos, case.sin, *pools, case.own, case.page_BW
-            )
-        exact = _exact(q, *pools, case.page_BW)
-        _assert_close(read, exact)
+def test_dispatch_takes_either_form(form: Any, shape: Shape) -> None:
+    case = Case(shape)
+    # The reference weighs masked keys by zero, which NaN survives.
+    pools = case.k_pages.nan_to_num(), case.v_pages.nan_to_num()
+    with forced(form):
+        read = op.advance_step_attention(*case.new(), *pools, case.own, case.page_BW)
+    _assert_close(pools[0][case.own], case.exact_keys())
+    _assert_close(read, case.exact(pools))
 
 
 @torch.no_grad()
 def test_no_streams_read_nothing() -> None:
     case = Case(SHAPES[1])
-    none = case.page_BW[:0]
-    assert op.paged_step_attention_triton(case.q[:0], *case.pools(), none).shape[0] == 0
-    read = op.advance_step_attention_triton(
-        case.qkv[:0], case.cos[:0], case.sin[:0], *case.pools(), case.own[:0], none
+    case.q, case.k, case.v = case.q[:0], case.k[:0], case.v[:0]
+    case.q_phases, case.k_phases = (
+        (cos[:0], sin[:0]) for cos, sin in (case.q_phases, case.k_phases)
     )
-    assert read.shape == case.qkv[:0, :, 0].shape
+    case.own, case.page_BW = case.own[:0], case.page_BW[:0]
+    assert case.advance(case.pools()).shape == case.q.shape
 
 
 def test_a_cache_of_another_type_is_refused() -> None:
     case = Case(SHAPES[1])
     with pytest.raises(ValueError, match="no kernel"):
-        op.paged_step_attention_triton(case.q, case.k_pages.bfloat16(), case.v_pages, case.page_BW)
+        case.advance((case.k_pages.bfloat16(), case.v_pages))

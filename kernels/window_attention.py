@@ -2,54 +2,60 @@
 
 Formula: a latent of step s attends every latent of steps s - window + 1 .. s, its own included:
 
-    out = softmax(q k^T / sqrt(K)) v over those keys,
-
-with queries and keys turned first (kernels.rotary) in the rotary form.
+    out = softmax(q k^T / sqrt(K)) v over those keys.
 
 The plain form's blocks of `window` queries see their own and the previous block's keys, so the
 cost is linear in the length of the session (Beltagy et al. 2020, "Longformer", arXiv:2004.05150).
-It writes turned queries and keys, padded copies of blocks, and a mask. The kernel reads q, k and v
-in place, whatever their strides, turns them in registers, visits only tiles of keys inside the
-window, and never holds scores in memory (Dao 2023, "FlashAttention-2", arXiv:2307.08691).
+It writes padded copies of blocks, and a mask. The kernel reads q, k and v in place, visits only
+tiles of keys inside the window, never holds scores in memory, and masks only tiles at an edge of
+the window (Dao 2023, "FlashAttention-2", arXiv:2307.08691). Where the queries are too few to fill
+the chip, a tile holds all the keys that a program reads, so that they are in flight at once.
 
 Shapes: B samples, S steps, M queries a step, L keys a step, H heads of width K; a row is one query
-or key of one step.
+or key of one step, R of them a sample.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
-from kernels.rotary import rotate
-
-Phases = tuple[Tensor, Tensor]
+from kernels.matmul_tile import product_type
 
 LOG2_E = 1.4426950408889634
+_TMA_ALIGNMENT = 16
 
 
-class WindowConfig(NamedTuple):
+@dataclass(frozen=True)
+class WindowConfig:
     """How the kernel cuts its work.
 
     Attributes:
         block_rows: query rows a program, a power of two, 16 at least.
         block_keys: key rows a tile, alike.
-        num_warps: warps a program.
-        num_stages: tiles in flight.
+        warps: warps a program.
+        stages: tiles in flight.
+        tma: load keys and values by the tensor memory accelerator.
     """
 
     block_rows: int
     block_keys: int
-    num_warps: int
-    num_stages: int
+    warps: int
+    stages: int
+    tma: bool = False
 
 
-def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
-    """Reference form: dense attention inside blocks.
+def window_attention_reference(
+    q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int
+) -> Tensor:
+    """Plain PyTorch, dense attention inside blocks: what the kernel must equal.
 
     Args:
         q_BSMHK: M queries at each of S steps.
@@ -87,54 +93,18 @@ def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, windo
     return out[:, :n_steps]
 
 
-def rotary_window_attention_reference(
-    q_BSMHK: Tensor,
-    k_BSLHK: Tensor,
-    v_BSLHK: Tensor,
-    q_phases: Phases,
-    k_phases: Phases,
-    *,
-    window: int,
-) -> Tensor:
-    """Plain PyTorch: what the kernel must equal.
-
-    Args:
-        q_BSMHK: M queries at each of S steps, not yet turned.
-        k_BSLHK: L keys at each step, not yet turned.
-        v_BSLHK: L values at each step.
-        q_phases: the queries' cos and sin from kernels.rotary, (B or 1, S, M or 1, K / 2).
-        k_phases: the keys', (B or 1, S, L or 1, K / 2).
-        window: steps that a query sees, its own included.
-
-    Returns:
-        (B, S, M, H, K).
-    """
-    q, k = rotate(q_BSMHK, q_phases), rotate(k_BSLHK, k_phases)
-    return window_attention(q, k, v_BSLHK, window=window)
-
-
-def rotary_window_attention(
-    q_BSMHK: Tensor,
-    k_BSLHK: Tensor,
-    v_BSLHK: Tensor,
-    q_phases: Phases,
-    k_phases: Phases,
-    *,
-    window: int,
-) -> Tensor:
+def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
-    form = rotary_window_attention_reference
+    form = window_attention_reference
     if form_for(q_BSMHK, wins=kernel_serves(q_BSMHK)) == "triton":
-        form = rotary_window_attention_triton
-    return form(q_BSMHK, k_BSLHK, v_BSLHK, q_phases, k_phases, window=window)
+        form = window_attention_triton
+    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window)
 
 
-def rotary_window_attention_triton(
+def window_attention_triton(
     q_BSMHK: Tensor,
     k_BSLHK: Tensor,
     v_BSLHK: Tensor,
-    q_phases: Phases,
-    k_phases: Phases,
     *,
     window: int,
     config: WindowConfig | None = None,
@@ -142,12 +112,11 @@ def rotary_window_attention_triton(
     """The Triton kernel; arguments as the reference's, without gradients.
 
     Args:
-        q_BSMHK: bfloat16 or float32. Of this and the next two only the last dimension need be
-            contiguous, and other strides even, as those of views of one packed projection are.
+        q_BSMHK: bfloat16 or float32. Of this and the next two the last dimension must be
+            contiguous. Inputs whose rows are evenly spaced within a sample, as those of views of
+            one packed projection are, or queries repeated in every sample, are read in place.
         k_BSLHK: of q's type.
         v_BSLHK: of q's type.
-        q_phases: float32.
-        k_phases: float32.
         window: steps that a query sees, its own included.
         config: how to cut the work; by default what suits the shape.
 
@@ -163,52 +132,57 @@ def rotary_window_attention_triton(
     out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=q_BSMHK.dtype)
     if not out.numel():
         return out
-    config = config or window_config(n_batch * n_heads, n_steps * n_query, q_BSMHK.dtype)
-    q, k = _as_pairs(q_BSMHK), _as_pairs(k_BSLHK)
-    q_cos, q_sin = _expanded(q_phases, (n_batch, n_steps, n_query, head_dim // 2))
-    k_cos, k_sin = _expanded(k_phases, (n_batch, n_steps, n_key, head_dim // 2))
+    config = config or window_config(
+        n_batch * n_heads, n_steps * n_query, (window + 16 // n_query) * n_key, q_BSMHK.dtype
+    )
+    q, k, v = (x.flatten(1, 2) for x in (q_BSMHK, k_BSLHK, v_BSLHK))
+    tma = config.tma and _tma_loads(k) and _tma_loads(v)
     grid = (n_batch * n_heads, triton.cdiv(n_steps * n_query, config.block_rows))
-    _rotary_window_kernel[grid](
+    _window_kernel[grid](
         q,
-        k,
-        v_BSLHK,
-        q_cos,
-        q_sin,
-        k_cos,
-        k_sin,
+        _tiles(k, config.block_keys) if tma else k,
+        _tiles(v, config.block_keys) if tma else v,
         out,
         n_steps,
         head_dim**-0.5 * LOG2_E,
-        *q.stride()[:4],
-        *k.stride()[:4],
-        *v_BSLHK.stride()[:4],
-        *q_cos.stride()[:3],
-        *k_cos.stride()[:3],
+        *q.stride()[:3],
+        *k.stride()[:3],
+        *v.stride()[:3],
         WINDOW=window,
         M=n_query,
         L=n_key,
         H=n_heads,
         K=head_dim,
-        DOT=dot_type(q_BSMHK),
+        DOT=product_type(q),
         BLOCK_ROWS=config.block_rows,
         BLOCK_KEYS=config.block_keys,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
+        TMA=tma,
+        num_warps=config.warps,
+        num_stages=config.stages,
+        **launch_options(q),
     )
     return out
 
 
-def window_config(n_sequences: int, n_rows: int, dtype: torch.dtype) -> WindowConfig:
-    """How to cut the work of n_sequences = B * H sequences of n_rows = S * M query rows."""
+def window_config(n_sequences: int, n_rows: int, n_keys: int, dtype: torch.dtype) -> WindowConfig:
+    """How to cut the work.
+
+    Args:
+        n_sequences: B * H sequences.
+        n_rows: S * M query rows of each.
+        n_keys: keys that some 16 rows see.
+        dtype: q's type.
+    """
     if dtype == torch.float32:
         # Products of float32 run outside the tensor cores, in registers.
-        return WindowConfig(16, 32, num_warps=4, num_stages=2)
+        return WindowConfig(16, 32, warps=4, stages=2)
     # Large blocks read the keys less often, but must be enough to fill the chip.
     if n_rows >= 128 and n_sequences * triton.cdiv(n_rows, 64) >= 512:
-        return WindowConfig(64, 32, num_warps=4, num_stages=2)
-    if n_sequences * triton.cdiv(n_rows, 32) >= 512:
-        return WindowConfig(32, 64, num_warps=4, num_stages=2)
-    return WindowConfig(16, 64, num_warps=4, num_stages=3)
+        return WindowConfig(64, 64, warps=4, stages=2, tma=True)
+    if n_sequences * triton.cdiv(n_rows, 16) >= 512:
+        return WindowConfig(16, 64, warps=1, stages=2)
+    # Few programs, or few queries: what counts is to have many loads in flight at once.
+    return WindowConfig(64 if n_rows >= 128 else 16, 128, warps=4, stages=2)
 
 
 def kernel_serves(x_K: Tensor) -> bool:
@@ -229,23 +203,16 @@ def check_served(*inputs_K: Tensor) -> None:
             )
 
 
-def dot_type(x: Tensor) -> tl.dtype:
-    """The type of a matrix product's operands."""
-    # Triton's interpreter, which runs on a CPU, multiplies bfloat16 as if it were integers.
-    return tl.bfloat16 if x.is_cuda and x.dtype == torch.bfloat16 else tl.float32
+def _tma_loads(x_BRHK: Tensor) -> bool:
+    """Whether memory is aligned as the TMA wants it."""
+    strides = (stride * x_BRHK.element_size() for stride in x_BRHK.stride()[:3])
+    return not any(place % _TMA_ALIGNMENT for place in (x_BRHK.data_ptr(), *strides))
 
 
-def _as_pairs(x_K: Tensor) -> Tensor:
-    """(..., K / 2) integers that hold a rotary pair each, so that a thread loads whole pairs."""
-    return x_K.view(torch.int32 if x_K.element_size() == 2 else torch.int64)
-
-
-def _expanded(phases: Phases, shape: tuple[int, ...]) -> Phases:
-    """Cos and sin of the full shape, of the same strides, zero along what they do not depend on."""
-    cos, sin = phases
-    if cos.stride() != sin.stride() or cos.stride(-1) != 1:
-        cos, sin = cos.contiguous(), sin.contiguous()
-    return cos.expand(shape), sin.expand(shape)
+def _tiles(x_BRHK: Tensor, block_keys: int) -> Any:
+    """A descriptor that loads rows of one head, and zeros where a sample has none."""
+    head_dim = x_BRHK.shape[-1]
+    return TensorDescriptor.from_tensor(x_BRHK.transpose(1, 2), [1, 1, block_keys, head_dim])
 
 
 def _block_mask(block: int, n_blocks: int, window: int, device: torch.device) -> Tensor:
@@ -260,124 +227,51 @@ def _block_mask(block: int, n_blocks: int, window: int, device: torch.device) ->
 
 
 @triton.jit
-def online_softmax(scores, v, acc, total, peak):  # type: ignore[no-untyped-def]
+def online_softmax(scores, v, acc, total, peak, scale):  # type: ignore[no-untyped-def]
     """Adds a tile of keys to what query rows have read.
 
     Args:
-        scores: (rows, keys) exponents of two, -inf where a key is not seen.
+        scores: (rows, keys) dot products, -inf where a key is not seen.
         v: (keys, K) values; finite everywhere.
-        acc: (rows, K) sum of weighted values so far, relative to exp2(peak).
+        acc: (rows, K) sum of weighted values so far, relative to the weight of the peak.
         total: (rows,) sum of weights so far, likewise.
         peak: (rows,) largest score so far; finite, so that unseen keys weigh nothing.
+        scale: makes an exponent of two of a score; positive.
 
     Returns:
         The next acc, total and peak.
     """
     higher = tl.maximum(peak, tl.max(scores, 1))
-    shrink = tl.exp2(peak - higher)
-    weight = tl.exp2(scores - higher[:, None])
+    shrink = tl.exp2((peak - higher) * scale)
+    weight = tl.exp2(scores * scale - (higher * scale)[:, None])
     total = total * shrink + tl.sum(weight, 1)
     acc = tl.dot(weight.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
     return acc, total, higher
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _turned_pairs(x_row, cos_row, sin_row, exists, K: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Even and odd columns (rows, K / 2), in float32, of rows of pairs turned by their phases."""
-    pair = tl.arange(0, K // 2)[None, :]
-    inside = exists[:, None]
-    word = tl.load(x_row[:, None] + pair, inside, 0)
-    # The even column is the low half of a word.
-    if word.dtype == tl.int32:
-        even = (word << 16).to(tl.float32, bitcast=True)
-        odd = (word & -65536).to(tl.float32, bitcast=True)
-    else:
-        even = word.to(tl.int32).to(tl.float32, bitcast=True)
-        odd = (word >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-    cos = tl.load(cos_row[:, None] + pair, inside, 0.0)
-    sin = tl.load(sin_row[:, None] + pair, inside, 0.0)
-    return even * cos - odd * sin, odd * cos + even * sin
+@triton.jit
+def softmax_read(acc, total):  # type: ignore[no-untyped-def]
+    """(rows, K) what rows have read in all; zero where they saw no key."""
+    return acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _attend_tile(  # type: ignore[no-untyped-def]
-    start,
-    q_even,
-    q_odd,
-    q_step,
-    acc,
-    total,
-    peak,
-    k_ptr,
-    v_ptr,
-    cos_ptr,
-    sin_ptr,
-    n_steps,
-    k_s,
-    k_l,
-    v_s,
-    v_l,
-    phase_s,
-    phase_l,
-    WINDOW: tl.constexpr,
-    L: tl.constexpr,
-    K: tl.constexpr,
-    DOT: tl.constexpr,
-    BLOCK_KEYS: tl.constexpr,
-    EDGE: tl.constexpr,
-):
-    """Adds the tile of keys that begins at row `start`; EDGE where some query may not see some."""
-    key = start + tl.arange(0, BLOCK_KEYS)
-    step = key // L
-    exists = step < n_steps
-    at = step.to(tl.int64)
-    latent = key % L
-    v_row = v_ptr + at * v_s + latent * v_l
-    # Before the keys' product, which then hides the time that this takes.
-    v = tl.load(v_row[:, None] + tl.arange(0, K)[None, :], exists[:, None], 0.0)
-    phase_at = at * phase_s + latent * phase_l
-    k_even, k_odd = _turned_pairs(
-        k_ptr + at * k_s + latent * k_l, cos_ptr + phase_at, sin_ptr + phase_at, exists, K
-    )
-    scores = tl.dot(q_even, tl.trans(k_even.to(DOT)), input_precision="ieee")
-    # The order of columns does not matter to a dot product, so the halves are never interleaved.
-    scores = tl.dot(q_odd, tl.trans(k_odd.to(DOT)), scores, input_precision="ieee")
-    if EDGE:
-        age = q_step[:, None] - step[None, :]
-        scores = tl.where((age >= 0) & (age < WINDOW), scores, float("-inf"))
-    return online_softmax(scores, v.to(DOT), acc, total, peak)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _rotary_window_kernel(  # type: ignore[no-untyped-def]
+def _window_kernel(  # type: ignore[no-untyped-def]
     q_ptr,
-    k_ptr,
-    v_ptr,
-    q_cos_ptr,
-    q_sin_ptr,
-    k_cos_ptr,
-    k_sin_ptr,
+    k_ref,
+    v_ref,
     out_ptr,
     n_steps,
     scale,
     q_b,
-    q_s,
-    q_m,
+    q_r,
     q_h,
     k_b,
-    k_s,
-    k_l,
+    k_r,
     k_h,
     v_b,
-    v_s,
-    v_l,
+    v_r,
     v_h,
-    q_phase_b,
-    q_phase_s,
-    q_phase_m,
-    k_phase_b,
-    k_phase_s,
-    k_phase_l,
     WINDOW: tl.constexpr,
     M: tl.constexpr,
     L: tl.constexpr,
@@ -386,104 +280,56 @@ def _rotary_window_kernel(  # type: ignore[no-untyped-def]
     DOT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    TMA: tl.constexpr,
+    PDL: tl.constexpr,
 ):
-    """One block of one head's query rows: q_b .. k_phase_l are strides, q's and k's in pairs."""
-    batch = (tl.program_id(0) // H).to(tl.int64)
+    """One block of one head's query rows; q_b .. v_h are strides, the _ref pointers or TMA."""
+    sample = tl.program_id(0) // H
     head = tl.program_id(0) % H
+    batch = sample.to(tl.int64)
     # The last rows see the most keys: they start first, so that short blocks fill the end.
     first_row = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_ROWS
-    row = first_row + tl.arange(0, BLOCK_ROWS)
-    q_step = row // M
-    exists = q_step < n_steps
-    at = q_step.to(tl.int64)
-    query = row % M
-    phase_at = batch * q_phase_b + at * q_phase_s + query * q_phase_m
-    q_even, q_odd = _turned_pairs(
-        q_ptr + batch * q_b + head * q_h + at * q_s + query * q_m,
-        q_cos_ptr + phase_at,
-        q_sin_ptr + phase_at,
-        exists,
-        K,
-    )
-    q_even = (q_even * scale).to(DOT)
-    q_odd = (q_odd * scale).to(DOT)
-    k_ptr += batch * k_b + head * k_h
-    v_ptr += batch * v_b + head * v_h
-    k_cos_ptr += batch * k_phase_b
-    k_sin_ptr += batch * k_phase_b
-
+    offset = tl.arange(0, BLOCK_ROWS)
+    step = (first_row + offset) // M
+    exists = (step < n_steps)[:, None]
+    column = tl.arange(0, K)
+    # Rows see keys seen_from .. seen_to - 1; all see those of full_from .. full_to - 1.
+    seen_from = (tl.maximum(step - WINDOW + 1, 0) * L)[:, None]
+    seen_to = ((step + 1) * L)[:, None]
     first_step = first_row // M
     last_step = tl.minimum((first_row + BLOCK_ROWS - 1) // M, n_steps - 1)
-    # Key rows first .. end are seen by some query, and all of inner .. after by every query.
     first = tl.maximum(first_step - WINDOW + 1, 0) * L
     end = (last_step + 1) * L
-    n_before = tl.cdiv(tl.maximum(last_step - WINDOW + 1, 0) * L - first, BLOCK_KEYS)
-    inner = first + n_before * BLOCK_KEYS
-    n_inner = tl.maximum((first_step + 1) * L - inner, 0) // BLOCK_KEYS
-    after = inner + n_inner * BLOCK_KEYS
-    n_after = tl.cdiv(tl.maximum(end - after, 0), BLOCK_KEYS)
+    full_from = tl.maximum(last_step - WINDOW + 1, 0) * L
+    full_to = (first_step + 1) * L
 
+    wait_for_inputs(PDL)
+    q_block = q_ptr + batch * q_b + head * q_h + first_row.to(tl.int64) * q_r
+    q = tl.load(q_block + offset[:, None] * q_r + column[None, :], exists, 0.0).to(DOT)
+    key = tl.arange(0, BLOCK_KEYS)
     acc = tl.zeros((BLOCK_ROWS, K), tl.float32)
     total = tl.zeros((BLOCK_ROWS,), tl.float32)
     peak = tl.full((BLOCK_ROWS,), -1e30, tl.float32)
-    for tile in tl.range(0, n_inner):
-        acc, total, peak = _attend_tile(
-            inner + tile * BLOCK_KEYS,
-            q_even,
-            q_odd,
-            q_step,
-            acc,
-            total,
-            peak,
-            k_ptr,
-            v_ptr,
-            k_cos_ptr,
-            k_sin_ptr,
-            n_steps,
-            k_s,
-            k_l,
-            v_s,
-            v_l,
-            k_phase_s,
-            k_phase_l,
-            WINDOW,
-            L,
-            K,
-            DOT,
-            BLOCK_KEYS,
-            EDGE=False,
-        )
-    for tile in tl.range(0, n_before + n_after):
-        before = first + tile * BLOCK_KEYS
-        behind = after + (tile - n_before) * BLOCK_KEYS
-        acc, total, peak = _attend_tile(
-            tl.where(tile < n_before, before, behind),
-            q_even,
-            q_odd,
-            q_step,
-            acc,
-            total,
-            peak,
-            k_ptr,
-            v_ptr,
-            k_cos_ptr,
-            k_sin_ptr,
-            n_steps,
-            k_s,
-            k_l,
-            v_s,
-            v_l,
-            k_phase_s,
-            k_phase_l,
-            WINDOW,
-            L,
-            K,
-            DOT,
-            BLOCK_KEYS,
-            EDGE=True,
-        )
-    # A row that does not exist may have seen no key.
-    read = acc / tl.maximum(total, 1e-30)[:, None]
-    out_row = out_ptr + ((batch * n_steps * M + row) * H + head) * K
-    column = tl.arange(0, K)[None, :]
-    tl.store(out_row[:, None] + column, read.to(out_ptr.dtype.element_ty), exists[:, None])
+    if not TMA:
+        at = first.to(tl.int64)
+        k_ref += batch * k_b + head * k_h + at * k_r + column[None, :]
+        v_ref += batch * v_b + head * v_h + at * v_r + column[None, :]
+    for start in tl.range(first, end, BLOCK_KEYS):
+        if TMA:
+            k = k_ref.load([sample, head, start, 0]).reshape((BLOCK_KEYS, K))
+            v = v_ref.load([sample, head, start, 0]).reshape((BLOCK_KEYS, K))
+        else:
+            row = (start - first + key)[:, None]
+            inside = (start + key < end)[:, None]
+            k = tl.load(k_ref + row * k_r, inside, 0.0)
+            v = tl.load(v_ref + row * v_r, inside, 0.0)
+        scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
+        if (start < full_from) | (start + BLOCK_KEYS > full_to):
+            at_key = (start + key)[None, :]
+            seen = (at_key >= seen_from) & (at_key < seen_to)
+            scores = tl.where(seen, scores, float("-inf"))
+        acc, total, peak = online_softmax(scores, v.to(DOT), acc, total, peak, scale)
+
+    out_block = out_ptr + ((batch * n_steps * M + first_row) * H + head) * K
+    place = out_block + offset[:, None] * (H * K) + column[None, :]
+    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), exists)

@@ -13,11 +13,13 @@ if not torch.cuda.is_available():
 
 from kernels import window_attention as op
 from kernels.dispatch import forced
-from kernels.rotary import rotary_phases, rotate
 from kernels.step_attention import step_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SMALL = op.WindowConfig(block_rows=16, block_keys=16, num_warps=1, num_stages=1)
+SMALL = op.WindowConfig(block_rows=16, block_keys=16, warps=1, stages=1)
+TALL = op.WindowConfig(block_rows=64, block_keys=32, warps=4, stages=2)
+TMA = op.WindowConfig(block_rows=64, block_keys=64, warps=4, stages=2, tma=True)
+Shape = tuple[int, int, int, int, int, int]
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
@@ -39,9 +41,10 @@ def _qkv(steps: int, m: int = 2, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 8, 13])
 @pytest.mark.parametrize("window", [1, 4])
-def test_equals_dense_attention(steps: int, window: int) -> None:
+def test_reference_equals_dense_attention(steps: int, window: int) -> None:
     q, k, v = _qkv(steps)
-    torch.testing.assert_close(op.window_attention(q, k, v, window=window), _dense(q, k, v, window))
+    read = op.window_attention_reference(q, k, v, window=window)
+    torch.testing.assert_close(read, _dense(q, k, v, window))
 
 
 def test_step_form_is_the_last_step_whatever_the_order_of_keys() -> None:
@@ -53,14 +56,9 @@ def test_step_form_is_the_last_step_whatever_the_order_of_keys() -> None:
 
 
 class Case:
-    """Inputs of the rotary form, and its answer in float64."""
+    """The operator's inputs, and its answer in float64."""
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int, int, int, int],
-        dtype: torch.dtype = torch.float32,
-        samples_differ: bool = True,
-    ) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
         """Makes inputs of a shape (B, S, M, L, H, K); packed as one projection where M = L."""
         torch.manual_seed(0)
         batch, steps, m, n, heads, dim = shape
@@ -68,31 +66,14 @@ class Case:
         self.q, self.k, self.v = packed.unbind(3)
         if m != n:
             self.q = torch.randn(batch, steps, m, heads, dim, device=DEVICE).to(dtype)
-        step = torch.arange(steps, device=DEVICE)[:, None]
-        if samples_differ:
-            step = step + torch.randint(1000, (batch, 1, 1), device=DEVICE)
-        else:
-            step = step[None]
-        query = torch.arange(m, device=DEVICE) if m != n else 0
-        self.q_phases, self.k_phases = (
-            rotary_phases(t, dim, min_period=4.0, max_period=5000.0)
-            for t in (step * 20 + query, step * 20)
-        )
 
     def fused(self, window: int, config: op.WindowConfig | None = None) -> Tensor:
         """The kernel's answer."""
-        phases = self.q_phases, self.k_phases
-        return op.rotary_window_attention_triton(
-            self.q, self.k, self.v, *phases, window=window, config=config
-        )
+        return op.window_attention_triton(self.q, self.k, self.v, window=window, config=config)
 
     def exact(self, window: int) -> Tensor:
         """Dense attention in float64."""
-        q, k = (
-            rotate(x.double(), (cos.double(), sin.double()))
-            for x, (cos, sin) in ((self.q, self.q_phases), (self.k, self.k_phases))
-        )
-        return _dense(q, k, self.v.double(), window)
+        return _dense(self.q.double(), self.k.double(), self.v.double(), window)
 
 
 @pytest.fixture(autouse=True)
@@ -117,45 +98,76 @@ SHAPES = [
 ]
 
 
+def _assert_close(read: Tensor, exact: Tensor) -> None:
+    """Within the rounding of the type of what was read."""
+    if read.dtype == torch.bfloat16:
+        # Rounded weights and results move by some 2^-8 of the values, which are of order one.
+        torch.testing.assert_close(read.double(), exact, rtol=2**-7, atol=2e-2)
+    else:
+        torch.testing.assert_close(read.double(), exact, rtol=5e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-@pytest.mark.parametrize("config", [None, SMALL, SMALL._replace(block_rows=32)])
+@pytest.mark.parametrize("config", [None, SMALL, TALL])
 @torch.no_grad()
-def test_kernel_equals_float64(
-    shape: tuple[int, int, int, int, int, int], window: int, config: op.WindowConfig | None
-) -> None:
+def test_kernel_equals_float64(shape: Shape, window: int, config: op.WindowConfig | None) -> None:
     case = Case(shape)
     fused = case.fused(window, config)
     assert fused.is_contiguous()
-    torch.testing.assert_close(fused.double(), case.exact(window), rtol=5e-6, atol=1e-5)
+    _assert_close(fused, case.exact(window))
 
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
+@pytest.mark.parametrize("config", [None, TALL, TMA])
 @torch.no_grad()
 def test_bfloat16_is_within_its_rounding(
-    shape: tuple[int, int, int, int, int, int], window: int
+    shape: Shape, window: int, config: op.WindowConfig | None
 ) -> None:
     case = Case(shape, torch.bfloat16)
-    fused = case.fused(window)
+    fused = case.fused(window, config)
     assert fused.dtype == torch.bfloat16
-    # Rounded q, k and weights move the result by some 2^-8 of the values, which are of order one.
-    torch.testing.assert_close(fused.double(), case.exact(window), rtol=2**-7, atol=2e-2)
+    _assert_close(fused, case.exact(window))
 
 
 @torch.no_grad()
-def test_phases_may_be_shared_by_samples_and_cut_from_larger_ones() -> None:
-    case = Case((3, 5, 4, 4, 2, 32), samples_differ=False)
-    assert case.q_phases[0].shape[0] == 1
-    torch.testing.assert_close(case.fused(3).double(), case.exact(3), rtol=5e-6, atol=1e-5)
-    whole = Case((3, 7, 4, 4, 2, 32))
-    case.q_phases = case.k_phases = (whole.q_phases[0][:, 2:], whole.q_phases[1][:, 2:].clone())
-    torch.testing.assert_close(case.fused(3).double(), case.exact(3), rtol=5e-6, atol=1e-5)
+def test_many_sequences_take_large_blocks() -> None:
+    chosen = op.window_config(256, 264, 272, torch.bfloat16)
+    assert chosen.block_rows >= 64
+    case = Case((2, 33, 8, 8, 2, 64), torch.bfloat16)
+    _assert_close(case.fused(32, chosen), case.exact(32))
+
+
+@torch.no_grad()
+def test_many_sequences_of_few_rows_take_small_tiles() -> None:
+    chosen = op.window_config(256, 33, 160, torch.bfloat16)
+    case = Case((2, 33, 1, 8, 2, 64), torch.bfloat16)
+    _assert_close(case.fused(4, chosen), case.exact(4))
+
+
+@torch.no_grad()
+def test_queries_may_be_the_same_in_every_sample() -> None:
+    case = Case((3, 6, 5, 8, 2, 32))
+    case.q = case.q[:1].expand_as(case.q)
+    assert case.q.stride(0) == 0
+    _assert_close(case.fused(4), case.exact(4))
 
 
 @torch.no_grad()
 def test_queries_may_be_one_step_repeated() -> None:
-    case = Case((2, 6, 1, 8, 2, 32))
-    case.q = case.q[:1, :1].expand_as(case.q)
-    torch.testing.assert_close(case.fused(4).double(), case.exact(4), rtol=5e-6, atol=1e-5)
+    for queries in (1, 3):
+        case = Case((2, 6, queries, 8, 2, 32))
+        case.q = case.q[:1, :1].expand_as(case.q)
+        _assert_close(case.fused(4), case.exact(4))
+
+
+@torch.no_grad()
+def test_rows_unevenly_spaced_or_unaligned_are_read_all_the_same() -> None:
+    case = Case((2, 7, 4, 6, 2, 32), torch.bfloat16)
+    case.k, case.v = case.k[:, :, 1:], case.v[:, :, 1:]
+    _assert_close(case.fused(4, TMA), case.exact(4))
+    wide = torch.nn.functional.pad(case.v, (4, 0))
+    case.v = wide[..., 4:]
+    _assert_close(case.fused(4, TMA), case.exact(4))
 
 
 @torch.no_grad()
@@ -168,9 +180,20 @@ def test_what_lies_outside_the_window_does_not_matter() -> None:
     torch.testing.assert_close(after[:, 11:], before[:, 11:], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("config", [TALL, TMA])
+@torch.no_grad()
+def test_other_samples_do_not_matter(config: op.WindowConfig) -> None:
+    case = Case((3, 6, 4, 4, 2, 32), torch.bfloat16)
+    before = case.fused(4, config)
+    for x in (case.k, case.v):
+        x[::2] = torch.nan
+    after = case.fused(4, config)
+    torch.testing.assert_close(after[1], before[1], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4, 2, 32), (2, 0, 4, 4, 2, 32), (2, 3, 0, 4, 2, 32)])
 @torch.no_grad()
-def test_nothing_asked_is_nothing_read(shape: tuple[int, int, int, int, int, int]) -> None:
+def test_nothing_asked_is_nothing_read(shape: Shape) -> None:
     case = Case(shape)
     assert case.fused(4).shape == case.q.shape
 
@@ -180,23 +203,19 @@ def test_dispatch_takes_either_form() -> None:
     case = Case((2, 6, 4, 4, 2, 32))
     for form in ("torch", "triton"):
         with forced(form):
-            read = op.rotary_window_attention(
-                case.q, case.k, case.v, case.q_phases, case.k_phases, window=4
-            )
-        torch.testing.assert_close(read.double(), case.exact(4), rtol=5e-6, atol=1e-5)
+            read = op.window_attention(case.q, case.k, case.v, window=4)
+        _assert_close(read, case.exact(4))
 
 
 def test_gradients_take_the_reference() -> None:
     case = Case((1, 3, 2, 2, 1, 32))
     q = case.q.detach().clone().requires_grad_()
-    op.rotary_window_attention(
-        q, case.k, case.v, case.q_phases, case.k_phases, window=4
-    ).sum().backward()
+    op.window_attention(q, case.k, case.v, window=4).sum().backward()
     assert q.grad is not None
     assert q.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("dim", "dtype"), [(48, torch.float32), (32, torch.float64)])
-def test_heads_that_the_kernel_cannot_turn_are_refused(dim: int, dtype: torch.dtype) -> None:
+def test_heads_that_the_kernel_does_not_take_are_refused(dim: int, dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="no kernel"):
         Case((1, 2, 2, 2, 1, dim), dtype).fused(4)

@@ -12,7 +12,6 @@ LINTED_PACKAGES = [
     "serving/replay",
     "serving/telemetry",
     "tools/bazel",
-    "tools/benchmark",
     "tools/ci",
     "tools/lint",
     "tools/measured",

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cortex.cross_attention import step_numbers
 from cortex.decoder_module import DecoderModule
 from cortex.event_batch import EventBatch
 from cortex.model import Model
 from cortex.movements import velocity_if
+from kernels.movement_velocity import kinds_velocity, mixed_velocity
 from training.fitting.fit_config import FitConfig
 from training.samples.masked_spikes import HiddenCounts
 from training.samples.trial_tensors import TrialBatch
@@ -55,14 +55,15 @@ class Objective(nn.Module):
         if not isinstance(model, Model):
             return self._velocity_loss(model(batch.events, phases), batch, share)
         events = batch.events if hidden is None else hidden.batch
-        step_BS = step_numbers(events)
         latents = model.encode(events)
-        velocity = model.read_velocity(latents, step_BS, phases)
-        logits = model.movement_logits(events)
-        decoded = model.velocity_of(velocity, logits)
+        query = model.velocity_query(phases, events.unit_BSE.shape[1] + 1)
+        read_BSPD = model.read_velocity(latents, query)[:, 1:]
+        velocity = kinds_velocity(read_BSPD, model.velocity_head())
+        logits = None if model.evidence is None else model.evidence(events)
+        decoded = model.denormalise(mixed_velocity(velocity, logits))
         loss = config.velocity_weight * self._velocity_loss(decoded, batch, share)
         if hidden is not None:
-            counts = model.count_logits(latents, step_BS, hidden.unit_BSQ)
+            counts = model.count_logits(latents, hidden.unit_BSQ)
             loss = loss + config.masked_weight * _count_loss(counts, hidden, batch, share)
         if logits is not None:
             loss = loss + config.movement_weight * _movement_loss(logits, batch, share)

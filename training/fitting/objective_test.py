@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from cortex.cross_attention import step_numbers
 from cortex.events import Events
 from cortex.model import Model
 from cortex.model_config import ModelConfig
@@ -79,7 +78,7 @@ def _share(batch: TrialBatch, parts: int = 1) -> Share:
 
 def _logits(model: Model, hidden: HiddenCounts) -> Tensor:
     latents = model.encode(hidden.batch)
-    return model.count_logits(latents, step_numbers(hidden.batch), hidden.unit_BSQ)
+    return model.count_logits(latents, hidden.unit_BSQ)
 
 
 @torch.no_grad()

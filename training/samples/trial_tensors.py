@@ -75,7 +75,7 @@ class TrialTensors:
         self._unit_NSE = batch.unit_BSE.to(torch.int32).to(device)
         self._phase_NSE = batch.phase_BSE.to(small).to(device)
         self._value_NSE = batch.value_BSE.clamp(max=255).to(torch.uint8).to(device)
-        self._count_NS = batch.mask_BSE.sum(-1).to(device)
+        self._count_NS = batch.count_BS.to(device)
         velocity = np.zeros((len(samples), n_steps, bins_per_step, 2), np.float32)
         labelled = np.zeros(velocity.shape[:3], np.bool_)
         for i, sample in enumerate(samples):
@@ -116,6 +116,7 @@ class TrialTensors:
                 phase_BSE=self._phase_NSE[row].long(),
                 value_BSE=self._value_NSE[row].long(),
                 mask_BSE=mask,
+                count_BS=count,
                 first_step_B=torch.zeros_like(start_B),
             ),
             velocity_BSP2=self._velocity_NSP2[row],

@@ -1,15 +1,18 @@
-"""How long work takes on a GPU, launches of Python left out.
+"""How long work takes on a GPU, with or without the launches of Python.
 
-The work is captured as a CUDA graph and replayed between events. Warm, its inputs lie in the L2
-cache where they fit, as in a loop over one batch; cold, the cache is overwritten before every
-replay.
+Without, the work is captured as a CUDA graph and replayed between events. Warm, its inputs lie in
+the L2 cache where they fit, as in a loop over one batch; cold, the cache is overwritten before
+every replay.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from kernels.cuda_graph import WARM_UPS, capture
 
 # More than the L2 cache of any GPU.
 FLUSH_BYTES = 256 * 2**20
@@ -34,7 +37,7 @@ def gpu_time(work: Callable[[], object], *, cold: bool = False, repeats: int = 6
         repeats: timed replays.
     """
     copies = 1 if cold else WARM_COPIES
-    graph = _captured(work, copies)
+    graph = capture(lambda: [work() for _ in range(copies)])
     flush = torch.empty(FLUSH_BYTES if cold else 1, dtype=torch.int8, device="cuda")
     starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in range(repeats)] for _ in "ab")
     graph.replay()
@@ -48,15 +51,14 @@ def gpu_time(work: Callable[[], object], *, cold: bool = False, repeats: int = 6
     return GpuTime(median=float(np.median(times)), p99=float(np.percentile(times, 99)))
 
 
-def _captured(work: Callable[[], object], copies: int) -> torch.cuda.CUDAGraph:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(copies):
-            work()
-    return graph
+def eager_time(work: Callable[[], object], *, repeats: int = 30) -> GpuTime:
+    """Times work as Python launches it, from the call to the end on the device."""
+    times = []
+    for _ in range(WARM_UPS + repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) * 1e3)
+    kept = times[WARM_UPS:]
+    return GpuTime(median=float(np.median(kept)), p99=float(np.percentile(kept, 99)))

@@ -1,0 +1,42 @@
+"""Programmatic dependent launch: a kernel starts while the one before it still runs.
+
+In a chain of short kernels a good part of the time goes by between the last store of one and the
+first load of the next. On Hopper a kernel may be launched before the one it depends on has ended,
+set itself up, load what no kernel writes, such as weights, and only then wait. Inside a CUDA graph
+the launches become edges of that kind.
+
+A kernel that is launched so calls `wait_for_inputs` before it reads or writes anything that another
+kernel of the stream touches. As every kernel waits for the whole of the one before, and that one
+did too, nothing older can still be running.
+
+Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization".
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+_HOPPER = (9, 0)
+
+
+def launch_options(tensor: Tensor) -> dict[str, Any]:
+    """Arguments of a kernel's launch: the constant PDL, and the launch's own option where it is on.
+
+    Args:
+        tensor: one of the kernel's inputs.
+    """
+    if tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) >= _HOPPER:
+        return {"PDL": True, "launch_pdl": True}
+    return {"PDL": False}
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def wait_for_inputs(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Lets the next kernel start, and waits for the one before to end."""
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
