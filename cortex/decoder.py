@@ -9,13 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cortex.bucket import padded
+from cortex.bucket import LEAST_WIDTH, padded
 from cortex.captured import Captured
 from cortex.checkpoint import Checkpoint, load_checkpoint
+from cortex.computed import Computed
 from cortex.errors import InputError
-from cortex.event_batch import EventBatch, collate
+from cortex.event_batch import EventBatch, collate_ragged
 from cortex.events import Events
 from cortex.precision import Precision, to_bfloat16
+from cortex.ragged_events import RaggedEvents
 from cortex.streaming import StreamCache
 
 # Of an EventBatch, in its order.
@@ -37,6 +39,7 @@ class Decoder:
         grid: the time grid.
         unit_ids: the unit vocabulary.
         velocity_unit: unit of the decoded velocity.
+        slots: streams that it has room for.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Decoder:
         self.velocity_unit = checkpoint.velocity_unit
         # One slot more, for the rows that only fill a batch up.
         self._cache = StreamCache(self.model, max_streams + 1)
-        self._spare_slot = max_streams
+        self.slots = self._spare_slot = max_streams
         self._cache.reset(self._spare_slot)
         self._free = list(reversed(range(max_streams)))
         self._steps_done: dict[int, int] = {}
@@ -95,7 +98,6 @@ class Decoder:
         checkpoint = load_checkpoint(path)
         return cls(checkpoint, device=device, max_streams=max_streams, precision=precision)
 
-    @torch.inference_mode()
     def decode(self, windows: Sequence[Events]) -> Velocities:
         """Velocity (B, 2) at the last bin of each window.
 
@@ -103,20 +105,56 @@ class Decoder:
             windows: events with time_bin in [0, grid.window_bins). A window is a stream that begins
                 empty at its first step.
         """
-        batch = self._collate(windows, self.grid.window_steps)
+        return self.launch_windows(RaggedEvents.of(windows)).wait()
+
+    @torch.inference_mode()
+    def launch_windows(self, events: RaggedEvents) -> Computed:
+        """Begins what `decode` does, of valid events in time order."""
+        batch = self._collate(events, self.grid.window_steps)
         if self._window_graphs is None:
-            return self._decode_windows(*vars(batch).values()).numpy()
+            return Computed(self._decode_windows(*vars(batch).values()).numpy())
         inputs = tuple(vars(padded(batch)).values())
         if not self._window_graphs.has(*inputs):
             self._window_graphs.capture(*(x.to(self.device) for x in inputs))
-        return self._window_graphs(*inputs)[: len(windows)].cpu().numpy()
+        return Computed(self._window_graphs(*inputs)[: len(events)].cpu().numpy())
+
+    @torch.inference_mode()
+    def launch_steps(self, slot_B: npt.NDArray[np.int64], events: RaggedEvents) -> Computed:
+        """Begins to advance each of B distinct slots by one step.
+
+        Args:
+            slot_B: slots that were `reset` once.
+            events: each step's events, valid and in time order, time_bin within the step.
+        """
+        velocity = self._step(torch.from_numpy(slot_B), self._collate(events, 1))
+        return Computed(velocity.cpu().numpy())
+
+    @torch.inference_mode()
+    def reset(self, slot_B: npt.NDArray[np.int64], first_step_B: npt.NDArray[np.int64]) -> None:
+        """Makes B slots empty streams, after all that was launched before.
+
+        Args:
+            slot_B: distinct slots.
+            first_step_B: number of each stream's first step.
+        """
+        first_step = torch.from_numpy(first_step_B).to(self.device)
+        self._cache.reset(*slot_B.tolist(), first_step=first_step)
+
+    def window_shapes(self, max_rows: int) -> list[tuple[int, int]]:
+        """The (windows, events in the fullest) to rehearse for batches of up to max_rows."""
+        events = LEAST_WIDTH * self.grid.window_steps
+        return [(rows, events) for rows in _powers_of_two(max_rows)]
+
+    def step_shapes(self, max_rows: int) -> list[tuple[int, int]]:
+        """The (steps, events in the fullest) to rehearse for batches of up to max_rows."""
+        return [(rows, LEAST_WIDTH) for rows in _powers_of_two(min(max_rows, self.slots))]
 
     def open(self) -> int:
         """Opens an empty stream and returns its slot. Raises InputError when all are taken."""
         if not self._free:
             raise InputError(f"all {self._spare_slot} streams are open, expected fewer at once")
         slot = self._free.pop()
-        self._cache.reset(slot)
+        self.reset(np.array([slot]), np.zeros(1, np.int64))
         self._steps_done[slot] = 0
         return slot
 
@@ -126,7 +164,6 @@ class Decoder:
             raise InputError(f"stream slot {slot} is not open")
         self._free.append(slot)
 
-    @torch.inference_mode()
     def step(self, slots: Sequence[int], events: Sequence[Events]) -> Velocities:
         """Advances each of B distinct streams by one step.
 
@@ -145,10 +182,10 @@ class Decoder:
                 raise InputError(f"stream slot {slot} is not open")
         if len(set(slots)) != len(slots):
             raise InputError(f"stream slots {list(slots)} repeat, expected distinct ones")
-        velocity = self._step(torch.tensor(slots, dtype=torch.int64), self._collate(events, 1))
+        launched = self.launch_steps(np.array(slots, np.int64), RaggedEvents.of(events))
         for slot in slots:
             self._steps_done[slot] += 1
-        return velocity.cpu().numpy()
+        return launched.wait()
 
     def context_steps(self, slot: int) -> int:
         """Steps of the window that the stream's last answer rests on."""
@@ -175,5 +212,10 @@ class Decoder:
         batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
         return self._cache.step(slot_B, batch, self._last_bin)[:, 0]
 
-    def _collate(self, samples: Sequence[Events], n_steps: int) -> EventBatch:
-        return collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
+    def _collate(self, events: RaggedEvents, n_steps: int) -> EventBatch:
+        return collate_ragged(events, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
+
+
+def _powers_of_two(limit: int) -> list[int]:
+    """Those up to a limit, and the limit itself."""
+    return [1 << power for power in range((limit - 1).bit_length())] + [limit]

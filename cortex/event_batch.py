@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cortex.events import Events
+from cortex.ragged_events import IntColumn, RaggedEvents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +55,42 @@ def collate(
         bins_per_step: bins in a step.
         first_step: number of each sample's first step; 0 when not given.
     """
-    lengths = [len(sample) for sample in samples]
-    unit, time_bin, value = (
-        np.concatenate([getattr(sample, name) for sample in samples])
-        for name in ("unit", "time_bin", "value")
+    return collate_ragged(
+        RaggedEvents.of(samples),
+        n_steps=n_steps,
+        bins_per_step=bins_per_step,
+        first_step=first_step,
     )
-    step, phase = np.divmod(time_bin, bins_per_step)
-    group = np.repeat(np.arange(len(samples)), lengths) * n_steps + step
-    counts = np.bincount(group, minlength=len(samples) * n_steps)
+
+
+def collate_ragged(
+    events: RaggedEvents,
+    *,
+    n_steps: int,
+    bins_per_step: int,
+    first_step: Sequence[int] | None = None,
+) -> EventBatch:
+    """`collate`, of samples that lie together already."""
+    n_samples = len(events)
+    step, phase = np.divmod(events.time_bin, bins_per_step)
+    group = np.repeat(np.arange(n_samples) * n_steps, events.count_B) + step
+    counts = np.bincount(group, minlength=n_samples * n_steps)
     rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
     width = max(int(counts.max(initial=0)), 1)
 
-    def scatter(column: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-        padded = np.zeros((len(samples) * n_steps, width), np.int64)
+    def scatter(column: IntColumn) -> Tensor:
+        padded = np.zeros((n_samples * n_steps, width), np.int64)
         padded[group, rank] = column
-        return torch.from_numpy(padded.reshape(len(samples), n_steps, width))
+        return torch.from_numpy(padded.reshape(n_samples, n_steps, width))
 
-    mask = torch.arange(width) < torch.from_numpy(counts.reshape(len(samples), n_steps, 1))
+    mask = torch.arange(width) < torch.from_numpy(counts.reshape(n_samples, n_steps, 1))
     return EventBatch(
-        unit_BSE=scatter(unit),
+        unit_BSE=scatter(events.unit),
         phase_BSE=scatter(phase),
-        value_BSE=scatter(value),
+        value_BSE=scatter(events.value),
         mask_BSE=mask,
         first_step_B=torch.as_tensor(
-            np.zeros(len(samples), np.int64)
+            np.zeros(n_samples, np.int64)
             if first_step is None
             else np.asarray(first_step, np.int64)
         ),

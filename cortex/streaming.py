@@ -59,8 +59,8 @@ class StreamCache:
         self.next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
 
     @torch.no_grad()
-    def reset(self, *slots: int, first_step: int = 0) -> None:
-        """Makes slots empty streams whose first step has the number given."""
+    def reset(self, *slots: int, first_step: int | Tensor = 0) -> None:
+        """Makes slots empty streams whose first step has the number given, one or (B,)."""
         slot_B = torch.tensor(slots, device=self.next_step.device)
         self.first_step[slot_B] = self.next_step[slot_B] = first_step - 1
         self.event_sums_PJHLK[slot_B] = 0
