@@ -5,10 +5,10 @@ from enum import IntFlag
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cortex.errors import InputError
 from serving.engine.errors import EngineError
+from serving.engine.records import Records
 
 # A record is one step's answer. See FramesAnswer for the fields.
 ANSWER = np.dtype(
@@ -24,7 +24,6 @@ ANSWER = np.dtype(
         ("batch_size", np.int32),
     ]
 )
-Records = npt.NDArray[np.void]
 ANSWERED = 200
 
 

@@ -155,6 +155,7 @@ class Engine:
             stream_N=np.array([stream]),
             step_N=np.array([step]),
             events=RaggedEvents.of([events]),
+            widest=len(events),
         )
         return self._send_timed(job, Kind.STEP, 1, len(events))
 
@@ -195,8 +196,9 @@ class Engine:
             stream_N=np.asarray(stream_N, np.int64),
             step_N=np.asarray(step_N, np.int64),
             events=events,
+            widest=events.widest,
         )
-        return self._send_timed(job, Kind.STEP, len(stream_N), events.widest)
+        return self._send_timed(job, Kind.STEP, len(stream_N), job.widest)
 
     def submit_open(self, on_done: Callable[[Outcome], None], count: int = 1) -> Job:
         """Asks for new streams; `on_done` gets their (count,) names, or an exception.
@@ -315,7 +317,7 @@ class Engine:
             self._admission.leave(
                 Kind.STEP,
                 rows=len(job.stream_N),
-                events=job.events.widest,
+                events=job.widest,
                 deadline=job.deadline,
             )
         elif isinstance(job, OpenJob) and isinstance(outcome, np.ndarray):

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from cortex.errors import InputError
 from cortex.ragged_events import RaggedEvents
 from cortex.time_grid import TimeGrid
-from serving.engine.answers import ANSWER, FramesAnswer, Records, status_of
+from serving.engine.answers import ANSWER, FramesAnswer, status_of
 from serving.engine.jobs import FramesJob
 from serving.engine.model import IntArray
+from serving.engine.records import Records, put
 
 Finished = list[tuple[FramesJob, FramesAnswer]]
 
@@ -72,7 +73,7 @@ class FramesBlock:
 
     def answer(self, rows: IntArray, answers: Records, digests: tuple[str, ...]) -> Finished:
         """Puts down distinct rows' answers; returns the jobs that now have all of theirs."""
-        self._answers[rows] = answers
+        put(self._answers, rows, answers)
         return self._settle(rows, digests)
 
     def fail(self, rows: IntArray, error: Exception, digests: tuple[str, ...]) -> Finished:

@@ -63,6 +63,7 @@ class FramesJob(Job):
         stream_N: the streams. Steps of a stream that is named twice are run in order.
         step_N: the number of each stream's step.
         events: the events of each step.
+        widest: events of the fullest of them.
     """
 
     submitted: float
@@ -70,6 +71,7 @@ class FramesJob(Job):
     stream_N: IntArray
     step_N: IntArray
     events: RaggedEvents
+    widest: int
 
 
 TimedJob: TypeAlias = WindowJob | FramesJob

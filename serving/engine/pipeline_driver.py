@@ -68,13 +68,15 @@ class PipelineDriver:
         deadline_s: float = 10.0,
     ) -> FramesJob:
         """Submits a step each of some streams; of one event of value 1 unless said."""
+        samples = RaggedEvents.of(events or [one_event(1)] * len(streams))
         job = FramesJob(
             submitted=self.now,
             deadline=self.now + deadline_s,
             on_done=lambda outcome: None,
             stream_N=np.array(streams, np.int64),
             step_N=np.array(steps, np.int64),
-            events=RaggedEvents.of(events or [one_event(1)] * len(streams)),
+            events=samples,
+            widest=samples.widest,
         )
         self.pipeline.take(job)
         return job

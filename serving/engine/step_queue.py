@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from serving.engine.frames_block import FramesBlock
 from serving.engine.model import IntArray
+from serving.engine.records import Records, take
 
 # A record is one waiting step: where it is in its block, and how many missing steps of its stream
 # have been run empty for it.
@@ -22,7 +23,6 @@ WAITING = np.dtype(
         ("filled", np.int32),
     ]
 )
-Waiting = npt.NDArray[np.void]
 
 
 class StepQueue:
@@ -43,7 +43,7 @@ class StepQueue:
         self._blocks: dict[int, FramesBlock] = {}
         # Of a place, the first waiting step found; what it held before does not matter.
         self._first = np.zeros(places, np.int64)
-        self.records: Waiting = np.zeros(0, WAITING)
+        self.records: Records = np.zeros(0, WAITING)
 
     def __len__(self) -> int:
         """Steps waiting."""
@@ -64,7 +64,7 @@ class StepQueue:
             records = np.delete(records, list(block.wrong))
         self.records = np.concatenate([self.records, records])
 
-    def put_back(self, records: Waiting) -> None:
+    def put_back(self, records: Records) -> None:
         """Queues steps that need another turn ahead of all others."""
         self.records = np.concatenate([records, self.records])
 
@@ -77,15 +77,15 @@ class StepQueue:
         heads: npt.NDArray[np.bool_] = self._first[place_W] == index_W
         return heads
 
-    def take(self, index: IntArray) -> Waiting:
+    def take(self, index: IntArray) -> Records:
         """Takes steps out, in the order given."""
-        taken: Waiting = self.records[index]
+        taken = take(self.records, index)
         keep = np.ones(len(self.records), bool)
         keep[index] = False
-        self.records = self.records[keep]
+        self.records = take(self.records, keep)
         return taken
 
-    def by_block(self, records: Waiting) -> Iterator[tuple[FramesBlock, slice]]:
+    def by_block(self, records: Records) -> Iterator[tuple[FramesBlock, slice]]:
         """Stretches of records of one block. A block that is settled by then is forgotten."""
         number = records["block"]
         bounds = np.flatnonzero(number[1:] != number[:-1]) + 1

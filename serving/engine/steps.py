@@ -14,9 +14,10 @@ from serving.engine.jobs import FramesJob, Kind
 from serving.engine.launch import Filling, Timing
 from serving.engine.model import IntArray, Model, Pending, Velocity
 from serving.engine.outbox import Decoded, Outbox
-from serving.engine.step_queue import StepQueue, Waiting
+from serving.engine.records import Index, Records, take
+from serving.engine.step_queue import StepQueue
 from serving.engine.stream_table import StreamTable
-from serving.engine.verdict import Placement, Verdict, closed, refusal
+from serving.engine.verdict import BoolArray, Placement, Verdict, closed, refusal
 
 
 @dataclass(eq=False, kw_only=True)
@@ -32,7 +33,7 @@ class StepBatch:
     """
 
     steps: "Steps"
-    records: Waiting
+    records: Records
     real: int
     context_B: IntArray
     flags_B: npt.NDArray[np.uint8]
@@ -180,10 +181,10 @@ class Steps:
         answers["queue_s"] = timing.began - records["submitted"]
         answers["compute_s"] = timing.ended - timing.began
         answers["batch_size"] = len(records)
-        done = np.flatnonzero(real_B & finite_B)
-        kept = np.flatnonzero(real_B & finite_B & open_B)
-        table.answered(records["stream"][kept], records["step"][kept], answers[kept])
-        self._settle(records[done], answers[done])
+        done = _where(real_B & finite_B)
+        kept = _where(real_B & finite_B & open_B)
+        table.answered(records["stream"][kept], records["step"][kept], take(answers, kept))
+        self._settle(take(records, done), take(answers, done))
         self._outbox.decoded.append(
             Decoded(
                 stream_B=records["stream"][kept],
@@ -196,7 +197,7 @@ class Steps:
             again["filled"] += 1
             self._queue.put_back(again)
 
-    def fail(self, records: Waiting, error: Exception) -> None:
+    def fail(self, records: Records, error: Exception) -> None:
         """Fails steps that were in the model. Their streams begin again with their next step."""
         stream_B = records["stream"][self._table.is_open(records["stream"])]
         self._table.end(stream_B)
@@ -219,15 +220,15 @@ class Steps:
         heads_W = self._queue.heads()
         return np.flatnonzero(heads_W & ~self._table.is_busy(self._queue.records["stream"]))
 
-    def _without_abandoned(self, records: Waiting) -> Waiting:
+    def _without_abandoned(self, records: Records) -> Records:
         abandoned_B = np.zeros(len(records), bool)
         for block, part in self._queue.by_block(records):
             abandoned_B[part] = block.abandoned(records["row"][part])
         if abandoned_B.any():
             self._settle_failed(records[abandoned_B], EngineError("abandoned"))
-        return records[~abandoned_B]
+        return take(records, _where(~abandoned_B))
 
-    def _answer_at_once(self, records: Waiting, placement: Placement, now: float) -> None:
+    def _answer_at_once(self, records: Records, placement: Placement, now: float) -> None:
         """Answers the steps that the model has nothing to do for."""
         again = records[placement.verdict_B == Verdict.DUPLICATE]
         if len(again):
@@ -246,14 +247,17 @@ class Steps:
             )
             self._settle_failed(records[index : index + 1], error)
 
-    def _launch(self, records: Waiting, placement: Placement, now: float) -> StepBatch | None:
+    def _launch(self, records: Records, placement: Placement, now: float) -> StepBatch | None:
         real = np.flatnonzero(placement.verdict_B == Verdict.RUN)
         empty = np.flatnonzero(placement.verdict_B == Verdict.FILL)
-        order = np.concatenate([real, empty])
-        if not len(order):
+        if not len(real) + len(empty):
             return None
-        records, slot_B = records[order], placement.slot_B[order]
-        restarted_B = placement.restarted_B[order]
+        if len(real) < len(records):
+            order = np.concatenate([real, empty])
+            records = take(records, order)
+            slot_B, restarted_B = placement.slot_B[order], placement.restarted_B[order]
+        else:
+            slot_B, restarted_B = placement.slot_B, placement.restarted_B
         try:
             parts = [
                 block.events.take(records["row"][: len(real)][part])
@@ -278,12 +282,17 @@ class Steps:
             pending=pending,
         )
 
-    def _settle(self, records: Waiting, answers: npt.NDArray[np.void]) -> None:
+    def _settle(self, records: Records, answers: Records) -> None:
         for block, part in self._queue.by_block(records):
             self._outbox.outcomes += block.answer(
                 records["row"][part], answers[part], self._digests
             )
 
-    def _settle_failed(self, records: Waiting, error: Exception) -> None:
+    def _settle_failed(self, records: Records, error: Exception) -> None:
         for block, part in self._queue.by_block(records):
             self._outbox.outcomes += block.fail(records["row"][part], error, self._digests)
+
+
+def _where(mask_B: BoolArray) -> Index:
+    """An index of where a mask is true. Records are large, and all of them need no copy."""
+    return slice(None) if mask_B.all() else np.flatnonzero(mask_B)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.engine.answers import ANSWER, Records
+from serving.engine.answers import ANSWER
 from serving.engine.errors import BusyError
 from serving.engine.model import IntArray
+from serving.engine.records import Records, put, take
 from serving.engine.verdict import BoolArray, Placement, Verdict
 
 _NO_SLOT = -1
@@ -186,12 +187,11 @@ class StreamTable:
         """Keeps the answers to the last steps of B open streams, for who asks again."""
         place_B = stream_B % self.places
         self._answered_step[place_B] = step_B
-        self._answer[place_B] = answer_B
+        put(self._answer, place_B, answer_B)
 
     def answer(self, stream_B: IntArray) -> Records:
         """The last answers of B open streams."""
-        records: Records = self._answer[stream_B % self.places]
-        return records
+        return take(self._answer, stream_B % self.places)
 
     def next_step(self, stream: int) -> int:
         """The step that an open stream expects."""
