@@ -136,7 +136,10 @@ class RaggedEvents:
         stop_B = np.cumsum(self.count_B)
         for name, (low, high) in event_ranges(n_units, n_bins).items():
             column = getattr(self, name)
-            bad = np.flatnonzero((column < low) | (column >= high))
+            wrong = (column < low) | (column >= high)
+            if not wrong.any():
+                continue
+            bad = np.flatnonzero(wrong)
             rows, first_bad = np.unique(np.searchsorted(stop_B, bad, "right"), return_index=True)
             for row, event in zip(rows.tolist(), bad[first_bad].tolist(), strict=True):
                 if row not in errors:

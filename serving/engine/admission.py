@@ -1,10 +1,31 @@
 """Which requests may enter the queue."""
 
 from bisect import bisect_left, bisect_right
+from typing import Protocol
 
 from serving.engine.errors import BusyError, InfeasibleError
 from serving.engine.jobs import Kind
 from serving.engine.service_time import ServiceTime
+
+
+class Request(Protocol):
+    """What is asked of a request."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its batches are made of."""
+
+    @property
+    def deadline(self) -> float:
+        """When its answer stops being of use, in seconds."""
+
+    @property
+    def rows(self) -> int:
+        """Windows or steps in it."""
+
+    @property
+    def widest(self) -> int:
+        """Events of the fullest of them."""
 
 
 class _Entered:
@@ -13,7 +34,7 @@ class _Entered:
     def __init__(self) -> None:
         self.deadlines: list[float] = []
         self.rows: list[int] = []
-        self.events: list[int] = []
+        self.widest: list[int] = []
 
 
 class Admission:
@@ -39,58 +60,47 @@ class Admission:
         self._entered = {kind: _Entered() for kind in Kind}
         self.in_flight = 0
 
-    def check(self, kind: Kind, *, rows: int, events: int, deadline: float, now: float) -> None:
-        """Raises BusyError or InfeasibleError if a request may not enter.
-
-        Args:
-            kind: what its batches are made of.
-            rows: windows or steps in it.
-            events: events of the fullest of them.
-            deadline: on the engine's clock.
-            now: on the same clock.
-        """
+    def check(self, request: Request, now: float) -> None:
+        """Raises BusyError or InfeasibleError if a request may not enter at a time."""
+        rows, deadline = request.rows, request.deadline
         if self.in_flight + rows > self._max_queue:
             raise BusyError(
                 f"{self.in_flight} windows and steps are in flight, and at most "
                 f"{self._max_queue} are allowed with the {rows} asked for"
             )
         needed = 0.0
-        for each, entered in self._entered.items():
+        for kind, entered in self._entered.items():
             ahead = bisect_right(entered.deadlines, deadline)
-            mine = each is kind
-            if not (ahead or mine):
-                continue
-            total = sum(entered.rows[:ahead]) + (rows if mine else 0)
-            widest = max(entered.events[:ahead], default=0)
-            if mine and events > widest:
-                widest = events
-            limit = self._max_batch[each]
+            total, widest = sum(entered.rows[:ahead]), max(entered.widest[:ahead], default=0)
+            if kind is request.kind:
+                total, widest = total + rows, max(widest, request.widest)
+            limit = self._max_batch[kind]
             full, rest = divmod(total, limit)
             if full:
-                needed += full * self._service_time.estimate(each, limit, widest, now)
+                needed += full * self._service_time.estimate(kind, limit, widest, now)
             if rest:
-                needed += self._service_time.estimate(each, rest, widest, now)
+                needed += self._service_time.estimate(kind, rest, widest, now)
         if now + needed > deadline:
             raise InfeasibleError(
                 f"deadline is in {(deadline - now) * 1e3:.1f} ms, "
                 f"an answer would take {needed * 1e3:.1f} ms"
             )
 
-    def enter(self, kind: Kind, *, rows: int, events: int, deadline: float) -> None:
+    def enter(self, request: Request) -> None:
         """Counts a request in."""
-        entered = self._entered[kind]
-        at = bisect_right(entered.deadlines, deadline)
-        entered.deadlines.insert(at, deadline)
-        entered.rows.insert(at, rows)
-        entered.events.insert(at, events)
-        self.in_flight += rows
+        entered = self._entered[request.kind]
+        at = bisect_right(entered.deadlines, request.deadline)
+        entered.deadlines.insert(at, request.deadline)
+        entered.rows.insert(at, request.rows)
+        entered.widest.insert(at, request.widest)
+        self.in_flight += request.rows
 
-    def leave(self, kind: Kind, *, rows: int, events: int, deadline: float) -> None:
-        """Counts a request out. Arguments as it was counted in with."""
-        entered = self._entered[kind]
-        at = bisect_left(entered.deadlines, deadline)
-        while (entered.rows[at], entered.events[at]) != (rows, events):
+    def leave(self, request: Request) -> None:
+        """Counts a request out that was counted in."""
+        entered = self._entered[request.kind]
+        at = bisect_left(entered.deadlines, request.deadline)
+        while (entered.rows[at], entered.widest[at]) != (request.rows, request.widest):
             at += 1
-        for column in (entered.deadlines, entered.rows, entered.events):
+        for column in (entered.deadlines, entered.rows, entered.widest):
             del column[at]
-        self.in_flight -= rows
+        self.in_flight -= request.rows

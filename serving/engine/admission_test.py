@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 
 from serving.engine.admission import Admission
@@ -17,76 +19,72 @@ def admission(times: ServiceTime, *, max_queue: int = 99, max_batch: int = 4) ->
     return Admission(max_queue=max_queue, max_batch=limits, service_time=times)
 
 
-def check(
-    door: Admission,
-    deadline: float,
-    *,
-    now: float = 0.0,
-    rows: int = 1,
-    events: int = 1,
-    kind: Kind = Kind.WINDOW,
-) -> None:
-    door.check(kind, rows=rows, events=events, deadline=deadline, now=now)
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    deadline: float
+    rows: int = 1
+    widest: int = 1
+    kind: Kind = Kind.WINDOW
 
 
 def test_rows_in_flight_are_bounded() -> None:
     door = admission(ServiceTime(), max_queue=5)
     for rows in (1, 3):
-        check(door, 1.0, rows=rows)
-        door.enter(Kind.WINDOW, rows=rows, events=1, deadline=1.0)
-    check(door, 1.0)
+        door.check(Asked(deadline=1.0, rows=rows), 0.0)
+        door.enter(Asked(rows=rows, widest=1, deadline=1.0))
+    door.check(Asked(deadline=1.0), 0.0)
     with pytest.raises(BusyError, match="at most 5"):
-        check(door, 1.0, rows=2, kind=Kind.STEP)
-    door.leave(Kind.WINDOW, rows=3, events=1, deadline=1.0)
-    check(door, 1.0, rows=4, kind=Kind.STEP)
+        door.check(Asked(deadline=1.0, rows=2, kind=Kind.STEP), 0.0)
+    door.leave(Asked(rows=3, widest=1, deadline=1.0))
+    door.check(Asked(deadline=1.0, rows=4, kind=Kind.STEP), 0.0)
     assert door.in_flight == 1
 
 
 def test_a_deadline_shorter_than_a_batch_is_refused() -> None:
     door = admission(measured(rows=1, seconds=0.010), max_batch=1)
     with pytest.raises(InfeasibleError, match=r"5\.0 ms"):
-        check(door, 0.005)
-    check(door, 0.011)
+        door.check(Asked(deadline=0.005), 0.0)
+    door.check(Asked(deadline=0.011), 0.0)
 
 
 def test_frames_take_as_many_batches_as_their_rows_fill() -> None:
     times = ServiceTime()
     times.record(Kind.STEP, 4, 1, 0.010, 0.0)
     door = admission(times)
-    check(door, 0.021, rows=8, kind=Kind.STEP)
+    door.check(Asked(deadline=0.021, rows=8, kind=Kind.STEP), 0.0)
     with pytest.raises(InfeasibleError):
-        check(door, 0.019, rows=8, kind=Kind.STEP)
+        door.check(Asked(deadline=0.019, rows=8, kind=Kind.STEP), 0.0)
 
 
 def test_only_earlier_deadlines_are_waited_for() -> None:
     door = admission(measured(rows=2, seconds=0.010), max_batch=2)
-    check(door, 0.015)
-    door.enter(Kind.WINDOW, rows=4, events=1, deadline=1.0)
-    check(door, 0.015)
-    door.enter(Kind.WINDOW, rows=4, events=1, deadline=0.012)
+    door.check(Asked(deadline=0.015), 0.0)
+    door.enter(Asked(rows=4, widest=1, deadline=1.0))
+    door.check(Asked(deadline=0.015), 0.0)
+    door.enter(Asked(rows=4, widest=1, deadline=0.012))
     with pytest.raises(InfeasibleError):
-        check(door, 0.015)
-    door.leave(Kind.WINDOW, rows=4, events=1, deadline=0.012)
-    check(door, 0.015)
+        door.check(Asked(deadline=0.015), 0.0)
+    door.leave(Asked(rows=4, widest=1, deadline=0.012))
+    door.check(Asked(deadline=0.015), 0.0)
 
 
 def test_wide_requests_cost_what_wide_ones_took() -> None:
     times = measured(rows=1, seconds=0.001, events=16)
     times.record(Kind.WINDOW, 1, 1024, 0.100, 0.0)
     door = admission(times)
-    check(door, 0.050, events=16)
+    door.check(Asked(deadline=0.050, widest=16), 0.0)
     with pytest.raises(InfeasibleError):
-        check(door, 0.050, events=1000)
-    door.enter(Kind.WINDOW, rows=1, events=1000, deadline=0.04)
+        door.check(Asked(deadline=0.050, widest=1000), 0.0)
+    door.enter(Asked(rows=1, widest=1000, deadline=0.04))
     with pytest.raises(InfeasibleError):
-        check(door, 0.050, events=16)
+        door.check(Asked(deadline=0.050, widest=16), 0.0)
 
 
 def test_an_old_measurement_is_not_believed() -> None:
     door = admission(measured(rows=1, seconds=9.0), max_batch=1)
     with pytest.raises(InfeasibleError):
-        check(door, 1.5, now=0.5)
-    check(door, 1.6, now=1.5)
+        door.check(Asked(deadline=1.5), 0.5)
+    door.check(Asked(deadline=1.6), 1.5)
 
 
 def test_the_average_follows_what_is_measured() -> None:

@@ -25,8 +25,9 @@ from serving.engine.jobs import (
     WindowJob,
 )
 from serving.engine.latest import LatestVelocities
+from serving.engine.messages import Ended, Message, Serving, Swapped
 from serving.engine.model import IntArray, Model, ModelCard
-from serving.engine.model_thread import Ended, Message, ModelThread, Serving, Swapped
+from serving.engine.model_thread import ModelThread
 from serving.engine.outbox import Outbox
 from serving.engine.service_time import ServiceTime
 from serving.engine.settings import EngineSettings
@@ -114,7 +115,7 @@ class Engine:
         events.check_lengths("window")
         now = self._host.clock()
         job = WindowJob(submitted=now, deadline=now + deadline_s, on_done=on_done, events=events)
-        return self._send_timed(job, Kind.WINDOW, 1, len(events))
+        return self._send_timed(job)
 
     def submit_step(
         self,
@@ -157,7 +158,7 @@ class Engine:
             events=RaggedEvents.of([events]),
             widest=len(events),
         )
-        return self._send_timed(job, Kind.STEP, 1, len(events))
+        return self._send_timed(job)
 
     def submit_frames(
         self,
@@ -198,7 +199,7 @@ class Engine:
             events=events,
             widest=events.widest,
         )
-        return self._send_timed(job, Kind.STEP, len(stream_N), job.widest)
+        return self._send_timed(job)
 
     def submit_open(self, on_done: Callable[[Outcome], None], count: int = 1) -> Job:
         """Asks for new streams; `on_done` gets their (count,) names, or an exception.
@@ -283,12 +284,10 @@ class Engine:
         if self.state is not State.READY:
             raise NotReadyError(f"the engine is {self.state.value}")
 
-    def _send_timed(self, job: TimedJob, kind: Kind, rows: int, events: int) -> Job:
+    def _send_timed(self, job: TimedJob) -> Job:
         self._check_ready()
-        self._admission.check(
-            kind, rows=rows, events=events, deadline=job.deadline, now=job.submitted
-        )
-        self._admission.enter(kind, rows=rows, events=events, deadline=job.deadline)
+        self._admission.check(job, job.submitted)
+        self._admission.enter(job)
         return self._send(job)
 
     def _send(self, job: Job) -> Job:
@@ -309,17 +308,8 @@ class Engine:
         if job not in self._pending:
             return
         self._pending.remove(job)
-        if isinstance(job, WindowJob):
-            self._admission.leave(
-                Kind.WINDOW, rows=1, events=len(job.events), deadline=job.deadline
-            )
-        elif isinstance(job, FramesJob):
-            self._admission.leave(
-                Kind.STEP,
-                rows=len(job.stream_N),
-                events=job.widest,
-                deadline=job.deadline,
-            )
+        if isinstance(job, TimedJob):
+            self._admission.leave(job)
         elif isinstance(job, OpenJob) and isinstance(outcome, np.ndarray):
             self._latest.opened(outcome)
             if job.abandoned:

@@ -52,6 +52,21 @@ class WindowJob(Job):
     deadline: float
     events: Events
 
+    @property
+    def kind(self) -> Kind:
+        """What its batches are made of."""
+        return Kind.WINDOW
+
+    @property
+    def rows(self) -> int:
+        """Windows in it."""
+        return 1
+
+    @property
+    def widest(self) -> int:
+        """Events of its window."""
+        return len(self.events.unit)
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class FramesJob(Job):
@@ -72,6 +87,16 @@ class FramesJob(Job):
     step_N: IntArray
     events: RaggedEvents
     widest: int
+
+    @property
+    def kind(self) -> Kind:
+        """What its batches are made of."""
+        return Kind.STEP
+
+    @property
+    def rows(self) -> int:
+        """Steps in it."""
+        return len(self.stream_N)
 
 
 TimedJob: TypeAlias = WindowJob | FramesJob
@@ -100,8 +125,3 @@ class SwapJob(Job):
     """
 
     build: Callable[[], Model]
-
-
-def kind_of(job: TimedJob) -> Kind:
-    """What a job's batches are made of."""
-    return Kind.WINDOW if isinstance(job, WindowJob) else Kind.STEP

@@ -9,37 +9,12 @@ from cortex.errors import InputError
 from serving.engine.errors import ModelError
 from serving.engine.host import Host
 from serving.engine.jobs import Job, SwapJob
+from serving.engine.messages import Ended, Message, Serving, Swapped
 from serving.engine.model import Model, ModelCard, Pending, Velocity
-from serving.engine.outbox import Outbox
 from serving.engine.pipeline import Pipeline
 from serving.engine.service_time import ServiceTime
 from serving.engine.settings import EngineSettings
 from serving.engine.warm_up import warm_up
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A model serves from now on."""
-
-    card: ModelCard
-
-
-@dataclass(frozen=True)
-class Swapped:
-    """What came of a swap: the new model's card, or the error after which the old one stays."""
-
-    job: SwapJob
-    outcome: ModelCard | Exception
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The model thread has ended, of an error unless it was told to."""
-
-    error: BaseException | None
-
-
-Message: TypeAlias = Serving | Swapped | Outbox | Ended
 
 
 @dataclass(frozen=True)

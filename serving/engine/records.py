@@ -23,5 +23,19 @@ def put(records: Records, index: Index, values: Records) -> None:
     records.view(_plain(records))[index] = values.view(_plain(values))
 
 
+def where(mask: npt.NDArray[np.bool_]) -> Index:
+    """An index of where a mask is true: all of it needs no copy."""
+    return slice(None) if mask.all() else np.flatnonzero(mask)
+
+
+def join(first: Records, second: Records) -> Records:
+    """The records of both, copied as plain bytes; no copy where one has none."""
+    if not (len(first) and len(second)):
+        return first if len(first) else second
+    plain = _plain(first)
+    joined: Records = np.concatenate([first.view(plain), second.view(plain)]).view(first.dtype)
+    return joined
+
+
 def _plain(records: Records) -> Any:
     return np.dtype((np.void, records.dtype.itemsize))

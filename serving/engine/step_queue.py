@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from serving.engine.frames_block import FramesBlock
 from serving.engine.model import IntArray
-from serving.engine.records import Records, take
+from serving.engine.records import Records, join, take
 
 # A record is one waiting step: where it is in its block, and how many missing steps of its stream
 # have been run empty for it.
@@ -62,11 +62,11 @@ class StepQueue:
         records["row"] = np.arange(len(block))
         if block.wrong:
             records = np.delete(records, list(block.wrong))
-        self.records = np.concatenate([self.records, records])
+        self.records = join(self.records, records)
 
     def put_back(self, records: Records) -> None:
         """Queues steps that need another turn ahead of all others."""
-        self.records = np.concatenate([records, self.records])
+        self.records = join(records, self.records)
 
     def heads(self) -> npt.NDArray[np.bool_]:
         """(W,) which steps are the first of their streams. A stream's steps run in order."""
@@ -80,6 +80,9 @@ class StepQueue:
     def take(self, index: IntArray) -> Records:
         """Takes steps out, in the order given."""
         taken = take(self.records, index)
+        if len(index) == len(self.records):
+            self.records = self.records[:0]
+            return taken
         keep = np.ones(len(self.records), bool)
         keep[index] = False
         self.records = take(self.records, keep)

@@ -1,59 +1,22 @@
 """Steps of streams that wait, and how a batch of them is run."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cortex.ragged_events import RaggedEvents
-from serving.engine.answers import ANSWER, ANSWERED, Flag
-from serving.engine.errors import EngineError, ExpiredError, ModelError
-from serving.engine.faults import Faults, not_finite
+from serving.engine.answers import Flag
+from serving.engine.errors import EngineError, ExpiredError
+from serving.engine.faults import Faults
 from serving.engine.frames_block import FramesBlock
-from serving.engine.jobs import FramesJob, Kind
-from serving.engine.launch import Filling, Timing
-from serving.engine.model import IntArray, Model, Pending, Velocity
-from serving.engine.outbox import Decoded, Outbox
-from serving.engine.records import Index, Records, take
+from serving.engine.jobs import FramesJob
+from serving.engine.launch import Filling
+from serving.engine.model import IntArray, Model
+from serving.engine.outbox import Outbox
+from serving.engine.records import Records, take, where
+from serving.engine.step_answers import StepAnswers
+from serving.engine.step_batch import StepBatch
 from serving.engine.step_queue import StepQueue
 from serving.engine.stream_table import StreamTable
-from serving.engine.verdict import BoolArray, Placement, Verdict, closed, refusal
-
-
-@dataclass(eq=False, kw_only=True)
-class StepBatch:
-    """A batch of steps in the model. See Launch.
-
-    Attributes:
-        records: (B,) of WAITING: first the steps that are run with their events, then those that
-            one step missing before them is run empty for.
-        real: how many are run with their events.
-        context_B: steps that each answer rests on.
-        flags_B: of each answer.
-    """
-
-    steps: "Steps"
-    records: Records
-    real: int
-    context_B: IntArray
-    flags_B: npt.NDArray[np.uint8]
-    events: int
-    at: float
-    pending: Pending
-    kind: Kind = Kind.STEP
-
-    @property
-    def rows(self) -> int:
-        """Steps in it."""
-        return len(self.records)
-
-    def land(self, velocity_B2: Velocity, timing: Timing) -> None:
-        """Answers the steps that were run with their events, and puts the others back."""
-        self.steps.land(self, velocity_B2, timing)
-
-    def fail(self, error: ModelError) -> None:
-        """Fails every step. The streams begin again: they may have been advanced, or not."""
-        self.steps.fail(self.records, error)
+from serving.engine.verdict import Placement, Verdict, closed, refusal
 
 
 class Steps:
@@ -76,13 +39,13 @@ class Steps:
             faults: what to do about errors of the model.
         """
         self._model = model
-        self._digests: tuple[str, ...] = (model.digest,)
         self._max_batch = max_batch
         self._table = table
         self._outbox = outbox
         self._faults = faults
         self._arrived: list[FramesJob] = []
         self._queue = StepQueue(places=table.places)
+        self._answers = StepAnswers(self._queue, outbox, digest=model.digest)
         self._widest = 0
 
     def __len__(self) -> int:
@@ -92,7 +55,7 @@ class Steps:
     def serve(self, model: Model) -> None:
         """Advances streams with another model from now on: all of them begin again."""
         self._model = model
-        self._digests += (model.digest,)
+        self._answers.digests += (model.digest,)
         self._table.lose_all(model.slots)
 
     def add(self, job: FramesJob) -> None:
@@ -123,10 +86,10 @@ class Steps:
         opened_W = self._table.is_open(self._queue.records["stream"])
         if not opened_W.all():
             for record in self._queue.take(np.flatnonzero(~opened_W)):
-                self._settle_failed(np.array([record]), closed(int(record["stream"])))
+                self._answers.fail(np.array([record]), closed(int(record["stream"])))
         expired = np.flatnonzero(self._queue.records["deadline"] <= now)
         if len(expired):
-            self._settle_failed(self._queue.take(expired), ExpiredError.unbegun())
+            self._answers.fail(self._queue.take(expired), ExpiredError.unbegun())
 
     def expiry(self) -> float:
         """The earliest deadline."""
@@ -159,51 +122,6 @@ class Steps:
                 return batch
         return None
 
-    def land(self, batch: StepBatch, velocity_B2: Velocity, timing: Timing) -> None:
-        """Puts down what a batch gave. A step whose velocity is not finite fails alone."""
-        records, table = batch.records, self._table
-        open_B = table.is_open(records["stream"])
-        finite_B = np.isfinite(velocity_B2).all(1)
-        real_B = np.arange(len(records)) < batch.real
-        table.end(records["stream"][open_B])
-        table.advance(records["stream"][open_B & finite_B])
-        if not finite_B.all():
-            self.fail(records[~finite_B], not_finite())
-
-        answers = np.zeros(len(records), ANSWER)
-        answers["velocity"] = velocity_B2
-        answers["context_steps"] = batch.context_B
-        answers["filled"] = records["filled"]
-        answers["status"] = ANSWERED
-        answers["flags"] = batch.flags_B
-        answers["flags"][records["deadline"] < timing.ended] |= np.uint8(Flag.LATE)
-        answers["model"] = len(self._digests) - 1
-        answers["queue_s"] = timing.began - records["submitted"]
-        answers["compute_s"] = timing.ended - timing.began
-        answers["batch_size"] = len(records)
-        done = _where(real_B & finite_B)
-        kept = _where(real_B & finite_B & open_B)
-        table.answered(records["stream"][kept], records["step"][kept], take(answers, kept))
-        self._settle(take(records, done), take(answers, done))
-        self._outbox.decoded.append(
-            Decoded(
-                stream_B=records["stream"][kept],
-                velocity_B2=velocity_B2[kept],
-                submitted_B=records["submitted"][kept],
-            )
-        )
-        again = records[~real_B & finite_B]
-        if len(again):
-            again["filled"] += 1
-            self._queue.put_back(again)
-
-    def fail(self, records: Records, error: Exception) -> None:
-        """Fails steps that were in the model. Their streams begin again with their next step."""
-        stream_B = records["stream"][self._table.is_open(records["stream"])]
-        self._table.end(stream_B)
-        self._table.lose(stream_B)
-        self._settle_failed(records, error)
-
     def _take_in(self) -> None:
         if not self._arrived:
             return
@@ -211,12 +129,14 @@ class Steps:
         self._arrived = []
         self._widest = block.events.widest
         for row, error in block.wrong.items():
-            self._outbox.outcomes += block.fail(np.array([row]), error, self._digests)
+            self._answers.fail_row(block, row, error)
         if not block.settled:
             self._queue.add(block)
 
     def _launchable(self) -> IntArray:
         """Steps, as indices of the queue, that are the next of a stream with none in the model."""
+        if not len(self._queue):
+            return np.empty(0, np.int64)
         heads_W = self._queue.heads()
         return np.flatnonzero(heads_W & ~self._table.is_busy(self._queue.records["stream"]))
 
@@ -225,8 +145,8 @@ class Steps:
         for block, part in self._queue.by_block(records):
             abandoned_B[part] = block.abandoned(records["row"][part])
         if abandoned_B.any():
-            self._settle_failed(records[abandoned_B], EngineError("abandoned"))
-        return take(records, _where(~abandoned_B))
+            self._answers.fail(records[abandoned_B], EngineError("abandoned"))
+        return take(records, where(~abandoned_B))
 
     def _answer_at_once(self, records: Records, placement: Placement, now: float) -> None:
         """Answers the steps that the model has nothing to do for."""
@@ -236,7 +156,7 @@ class Steps:
             answers["flags"] |= np.uint8(Flag.DUPLICATE)
             answers["queue_s"] = now - again["submitted"]
             answers["compute_s"] = 0
-            self._settle(again, answers)
+            self._answers.settle(again, answers)
         for index in np.flatnonzero(placement.verdict_B > Verdict.DUPLICATE).tolist():
             record = records[index]
             error = refusal(
@@ -245,7 +165,7 @@ class Steps:
                 expected=self._table.next_step(int(record["stream"])),
                 window_steps=self._model.grid.window_steps,
             )
-            self._settle_failed(records[index : index + 1], error)
+            self._answers.fail(records[index : index + 1], error)
 
     def _launch(self, records: Records, placement: Placement, now: float) -> StepBatch | None:
         real = np.flatnonzero(placement.verdict_B == Verdict.RUN)
@@ -268,11 +188,15 @@ class Steps:
                 self._model.reset(slot_B[restarted_B], records["step"][restarted_B])
             pending = self._model.launch_steps(slot_B, events)
         except Exception as error:
-            self.fail(records, self._faults.of_batch(error))
+            self._answers.fail(records, self._faults.of_batch(error))
+            self._table.lose(records["stream"])
             return None
         self._table.begin(records["stream"], now)
         return StepBatch(
-            steps=self,
+            answers=self._answers,
+            table=self._table,
+            queue=self._queue,
+            outbox=self._outbox,
             records=records,
             real=len(real),
             context_B=self._table.context(records["stream"]),
@@ -281,18 +205,3 @@ class Steps:
             at=now,
             pending=pending,
         )
-
-    def _settle(self, records: Records, answers: Records) -> None:
-        for block, part in self._queue.by_block(records):
-            self._outbox.outcomes += block.answer(
-                records["row"][part], answers[part], self._digests
-            )
-
-    def _settle_failed(self, records: Records, error: Exception) -> None:
-        for block, part in self._queue.by_block(records):
-            self._outbox.outcomes += block.fail(records["row"][part], error, self._digests)
-
-
-def _where(mask_B: BoolArray) -> Index:
-    """An index of where a mask is true. Records are large, and all of them need no copy."""
-    return slice(None) if mask_B.all() else np.flatnonzero(mask_B)
