@@ -1,9 +1,9 @@
 """An engine on its real threads, and a host that delivers when the test looks."""
 
-import _thread
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from serving.engine.engine import Engine, State
 from serving.engine.fake_model import DeviceFault
@@ -14,6 +14,11 @@ from serving.engine.model import Model
 from serving.engine.outbox import BatchReport
 from serving.engine.pipeline_driver import one_event
 from serving.engine.settings import EngineSettings
+
+
+def _start_thread(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    # Of a kind that can be counted.
+    threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
 class EngineBench:
@@ -39,7 +44,7 @@ class EngineBench:
             settings=settings or EngineSettings(max_batch=4),
             host=Host(
                 notify=self._woken.set,
-                start_thread=_thread.start_new_thread,
+                start_thread=_start_thread,
                 clock=lambda: self.now,
                 faults=Faults(is_fatal=lambda error: isinstance(error, DeviceFault)),
                 on_batch=self.reports.append,

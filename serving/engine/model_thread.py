@@ -74,6 +74,7 @@ class ModelThread:
         self._in: _queue.SimpleQueue[_Item] = _queue.SimpleQueue()
         self._launched: _queue.SimpleQueue[Pending | None] = _queue.SimpleQueue()
         self._card: ModelCard | None = None
+        self._successor: _Successor | None = None
         self._over = False
         self.in_flight = 0
 
@@ -151,7 +152,7 @@ class ModelThread:
         except BaseException as caught:
             error = caught
         self._over = True
-        for item in self._receive(0.0):
+        for item in (*self._receive(0.0), self._successor):
             if isinstance(item, _Successor):
                 item.baton.put(None)
         self._launched.put(None)
@@ -178,7 +179,6 @@ class ModelThread:
     def _serve(self, pipeline: Pipeline) -> bool:
         """Serves until told to leave: True; or until another thread has the pipeline: False."""
         launched = False
-        successor: _Successor | None = None
         while not pipeline.ended:
             for item in self._receive(0.0 if launched else self._patience(pipeline)):
                 if isinstance(item, Job):
@@ -188,14 +188,15 @@ class ModelThread:
                 elif isinstance(item, _Leave):
                     pipeline.leaving = True
                 else:
-                    successor = item
-            if successor is not None and not pipeline.in_flight:
+                    self._successor = item
+            if self._successor is not None and not pipeline.in_flight:
                 self._deliver(pipeline)
+                successor, self._successor = self._successor, None
                 successor.baton.put(pipeline)
                 return False
             pipeline.sweep()
             self._deliver(pipeline)
-            launched = successor is None and self._launch(pipeline)
+            launched = self._successor is None and self._launch(pipeline)
             self._deliver(pipeline)
         return True
 

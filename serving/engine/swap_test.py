@@ -1,6 +1,7 @@
 """Another model takes over while the first serves, or does not and nobody notices."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -116,6 +117,32 @@ def test_when_the_new_model_does_not_pass_the_old_one_stays(
         assert type(outcome) is error and said in str(outcome)
     second = bench.outcome(1)
     assert isinstance(second, Answer) and (second.digest, second.context_steps) == ("a", 2)
+
+
+def test_a_drain_at_any_moment_of_a_swap_leaves_nobody_waiting() -> None:
+    random = np.random.default_rng(0)
+    before = threading.active_count()
+    for _ in range(60):
+        bench = bench_with("a")
+        begun = threading.Semaphore(0)
+
+        def build(begun: threading.Semaphore = begun) -> FakeModel:
+            begun.release()
+            return FakeModel(digest="b", slow=True)
+
+        bench.engine.swap(build, bench.put("swap"))
+        assert begun.acquire(timeout=10)
+        for key in range(int(random.integers(0, 60))):
+            bench.window(key)
+            bench.engine.deliver()
+        bench.engine.drain()
+        bench.until(lambda bench=bench: bench.engine.state is State.STOPPED)  # type: ignore[misc]
+        assert isinstance(bench.outcome("swap"), ModelCard | NotReadyError)
+        assert all(isinstance(outcome, Answer) for outcome in bench.got.values())
+    end = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < end, "a thread still waits"
+        time.sleep(0.01)
 
 
 def test_one_swap_at_a_time_and_none_holds_up_a_drain() -> None:
