@@ -80,7 +80,6 @@ def make_batch(model: Model, samples: int, steps: int, events: int) -> EventBatc
         value_BSE=torch.randint(1, 3, shape) * mask,
         mask_BSE=mask,
         count_BS=mask.sum(-1),
-        first_step_B=torch.zeros(samples, dtype=torch.int64),
     ).to(torch.device("cuda"))
 
 
@@ -134,7 +133,7 @@ def _step_row(size: str, model: Model, streams: int) -> Row:
         return cache.step(slot_B, batch)
 
     with torch.inference_mode():
-        cache.reset(*range(streams))
+        cache.reset(slot_B, torch.zeros_like(slot_B))
         # A full window, as after the first second.
         for _ in range(config.grid.window_steps):
             work()
