@@ -62,7 +62,7 @@ class Admission:
 
     def check(self, request: Request, now: float) -> None:
         """Raises BusyError or InfeasibleError if a request may not enter at a time."""
-        rows, deadline = request.rows, request.deadline
+        asked, rows, deadline = request.kind, request.rows, request.deadline
         if self.in_flight + rows > self._max_queue:
             raise BusyError(
                 f"{self.in_flight} windows and steps are in flight, and at most "
@@ -71,8 +71,10 @@ class Admission:
         needed = 0.0
         for kind, entered in self._entered.items():
             ahead = bisect_right(entered.deadlines, deadline)
+            if not ahead and kind is not asked:
+                continue
             total, widest = sum(entered.rows[:ahead]), max(entered.widest[:ahead], default=0)
-            if kind is request.kind:
+            if kind is asked:
                 total, widest = total + rows, max(widest, request.widest)
             limit = self._max_batch[kind]
             full, rest = divmod(total, limit)

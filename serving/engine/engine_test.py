@@ -1,6 +1,7 @@
 """The engine on its real threads: its life, its doors, and that nobody is left waiting."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from serving.engine.engine import State
 from serving.engine.engine_bench import EngineBench
 from serving.engine.errors import BusyError, InfeasibleError, ModelError, NotReadyError
 from serving.engine.fake_model import DeviceFault, FakeModel, FakePending
-from serving.engine.model import IntArray
+from serving.engine.model import IntArray, Velocity
 from serving.engine.pipeline_driver import one_event
 from serving.engine.settings import EngineSettings
 from serving.engine.stalled import Freshness
@@ -83,6 +84,30 @@ def test_windows_steps_and_frames_are_answered(slow: bool) -> None:
         ("step", 1),
         ("step", 3),
     ]
+
+
+def test_batches_that_end_at_once_do_not_overtake_those_that_are_waited_for() -> None:
+    class Unsteady(FakeModel):
+        """Some launches are done at once, and others take a moment."""
+
+        def launch_windows(self, events: RaggedEvents) -> FakePending:
+            pending = super().launch_windows(events)
+            return pending if events.value.sum() % 2 else Slow(self, pending.wait())
+
+    class Slow(FakePending):
+        def done(self) -> bool:
+            return False
+
+        def wait(self) -> Velocity:
+            time.sleep(0.0005)
+            return super().wait()
+
+    bench = EngineBench(Unsteady, EngineSettings(max_batch=1)).ready()
+    for value in range(1, 301):
+        bench.window(value, value)
+    for value in range(1, 301):
+        answer = bench.outcome(value)
+        assert isinstance(answer, Answer) and answer.velocity[0] == value
 
 
 def test_columns_that_do_not_fit_are_refused_at_the_door() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TypeAlias
 
 from cortex.events import Events
@@ -11,8 +11,8 @@ from serving.engine.answers import Answer, FramesAnswer
 from serving.engine.model import IntArray, Model, ModelCard
 
 
-class Kind(Enum):
-    """What a batch is made of."""
+class Kind(StrEnum):
+    """What a batch is made of. Its hash is a string's: an Enum's own is computed in Python."""
 
     WINDOW = "window"
     STEP = "step"

@@ -204,7 +204,8 @@ class ModelThread:
         launch = pipeline.launch()
         if launch is None:
             return False
-        if launch.pending.done():
+        # Results are told apart by their order alone: none may overtake one that is waited for.
+        if len(pipeline.in_flight) == 1 and launch.pending.done():
             pipeline.finish(_result_of(launch.pending))
         else:
             self._launched.put(launch.pending)
@@ -212,6 +213,8 @@ class ModelThread:
 
     def _patience(self, pipeline: Pipeline) -> float | None:
         """Seconds to wait for something to arrive; None for as long as it takes."""
+        if self._successor is not None:
+            return None  # What is in the model will end, and nothing else is to be done.
         wake_at = pipeline.wake_at()
         return None if wake_at is None else max(wake_at - self._host.clock(), 0.0)
 
