@@ -82,7 +82,10 @@ class Decoder:
         self._free = list(reversed(range(max_streams)))
         self._steps_done: dict[int, int] = {}
         self.reset(np.array([self.slots]), np.zeros(1, np.int64))
-        self._windows, self._steps = self._runners() if self.device.type == "cuda" else (None, None)
+        self._windows: GraphRunner | None = None
+        self._steps: GraphRunner | None = None
+        if self.device.type == "cuda":
+            self._windows, self._steps = self._runners()
 
     @classmethod
     def load(

@@ -70,9 +70,7 @@ def collate_ragged(
 ) -> EventBatch:
     """`collate`, of samples that lie together already."""
     n_samples = len(events)
-    group, rank, phase, counts = place_events(
-        events, n_steps=n_steps, bins_per_step=bins_per_step
-    )
+    group, rank, phase, counts = place_events(events, n_steps=n_steps, bins_per_step=bins_per_step)
     width = max(int(counts.max(initial=0)), 1)
 
     def scatter(column: IntColumn) -> Tensor:

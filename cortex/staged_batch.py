@@ -68,7 +68,9 @@ class StagedBatch:
         slot, unit, value, phase, mask, count = columns
         return cls(
             slot,
-            EventBatch(unit_BSE=unit, phase_BSE=phase, value_BSE=value, mask_BSE=mask, count_BS=count),
+            EventBatch(
+                unit_BSE=unit, phase_BSE=phase, value_BSE=value, mask_BSE=mask, count_BS=count
+            ),
         )
 
     def fill(
@@ -88,7 +90,7 @@ class StagedBatch:
             bins_per_step: bins in a step.
         """
         batch = self.events
-        n_rows, n_steps, width = batch.unit_BSE.shape
+        _, n_steps, width = batch.unit_BSE.shape
         group, rank, phase, counts = place_events(
             events, n_steps=n_steps, bins_per_step=bins_per_step
         )

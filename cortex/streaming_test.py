@@ -85,12 +85,6 @@ def test_equals_offline_from_an_empty_start(
     assert _relative(_stream(cache, 1, events, n_steps), offline) < 1e-4
 
 
-@torch.inference_mode()
-def test_does_not_depend_on_session_time() -> None:
-    model, events = _model(), _spikes(30, seed=1)
-    assert _relative(_offline(model, events, 30, TWO_HOURS), _offline(model, events, 30)) < 1e-4
-
-
 @pytest.mark.parametrize("bins_per_step", [1, 10])
 @torch.inference_mode()
 def test_other_grids(bins_per_step: int) -> None:
