@@ -6,6 +6,7 @@ Beside each figure stands plain PyTorch in a CUDA graph, from the same run; ever
 compared with the same model in float64.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from cortex.precision import to_bfloat16
 from cortex.streaming import StreamCache
 from cortex.time_grid import TimeGrid
 from kernels.dispatch import forced
-from kernels.gpu_time import gpu_time
+from kernels.gpu_time import eager_time, gpu_time
 from tools.measured.command_line import command_line
 from tools.measured.table import Row, measured_here, write
 
@@ -31,10 +32,10 @@ BATCHES = flags.DEFINE_list("batches", "1,8,32", "samples of a forward")
 STREAMS = flags.DEFINE_list("streams", "1,32,512,4096", "streams of a step")
 UNITS = flags.DEFINE_integer("units", 182, "units", lower_bound=1)
 EVENTS = flags.DEFINE_integer("events", 512, "events in a sample's window", lower_bound=1)
-COMPILED = flags.DEFINE_bool("compiled", False, "also torch.compile, in a graph (minutes a size)")
+COMPILED = flags.DEFINE_list(
+    "compiled", "", "rows that are also timed by torch.compile, max-autotune (a minute each)"
+)
 MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
-
-BASELINE = "PyTorch in a graph"
 
 
 def main(argv: list[str]) -> None:
@@ -84,6 +85,7 @@ def make_batch(model: Model, samples: int, steps: int, events: int) -> EventBatc
 
 
 def _forward_row(size: str, model: Model, samples: int) -> Row:
+    name = f"forward/{size}/batch_{samples}"
     batch = make_batch(model, samples, model.config.grid.window_steps, EVENTS.value)
     last = torch.tensor([model.config.grid.bins_per_step - 1], device="cuda")
     low = to_bfloat16(model).prepare()
@@ -101,15 +103,10 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
         time = gpu_time(work)
         cold = gpu_time(work, cold=True)
         with forced("torch"):
-            baselines = {BASELINE: gpu_time(work).median}
+            baselines = _baselines(name, work)
             plain_error = _error(work(), exact)
-            if COMPILED.value:
-                compiled = torch.compile(low, mode="max-autotune-no-cudagraphs")
-                baselines["torch.compile in a graph"] = gpu_time(
-                    lambda: compiled(batch, last)
-                ).median
     return Row(
-        name=f"forward/{size}/batch_{samples}",
+        name=name,
         value=time.median,
         unit="ms",
         p99=time.p99,
@@ -120,6 +117,7 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
 
 
 def _step_row(size: str, model: Model, streams: int) -> Row:
+    name = f"step/{size}/streams_{streams}"
     config = model.config
     batch = make_batch(model, streams, 1, max(EVENTS.value // config.grid.window_steps, 1))
     last = torch.tensor([config.grid.bins_per_step - 1], device="cuda")
@@ -139,15 +137,27 @@ def _step_row(size: str, model: Model, streams: int) -> Row:
             work()
         time = gpu_time(work)
         with forced("torch"):
-            baselines = {BASELINE: gpu_time(work).median} if streams <= 512 else {}
+            baselines = _baselines(name, work) if streams <= 512 else {}
     return Row(
-        name=f"step/{size}/streams_{streams}",
+        name=name,
         value=time.median,
         unit="ms",
         p99=time.p99,
         baselines=baselines,
         note=f"{memory / 2**20:,.0f} MiB of stream state",
     )
+
+
+def _baselines(name: str, work: Callable[[], Tensor]) -> dict[str, float]:
+    """Milliseconds of other ways to run the same plain PyTorch."""
+    baselines = {
+        "PyTorch in a graph": gpu_time(work).median,
+        "PyTorch, launched eagerly": eager_time(work).median,
+    }
+    if name in COMPILED.value:
+        compiled = torch.compile(work, mode="max-autotune-no-cudagraphs")
+        baselines["torch.compile in a graph"] = gpu_time(compiled).median
+    return baselines
 
 
 def _error(out: Tensor, exact: Tensor) -> float:

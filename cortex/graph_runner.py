@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cortex.event_batch import place_events
 from cortex.ragged_events import RaggedEvents
-from cortex.staged_batch import BatchShape, StagedBatch, fullest_step, staged_bytes
+from cortex.staged_batch import BatchShape, StagedBatch, staged_bytes
 from kernels.cuda_graph import capture
 
 # Batches that may have been launched and not have ended.
@@ -110,16 +111,14 @@ class GraphRunner:
             events: valid events in time order.
             slot_B: the rows' slots; empty where rows are windows.
         """
-        fullest = fullest_step(events, n_steps=self._n_steps, bins_per_step=self._bins_per_step)
-        shape = BatchShape.holding(len(events), self._n_steps, fullest)
+        places = place_events(events, n_steps=self._n_steps, bins_per_step=self._bins_per_step)
+        shape = BatchShape.holding(len(events), self._n_steps, places.fullest)
         stage = self._stages[self._launches % STAGES]
         self._launches += 1
         n_bytes = staged_bytes(shape)
         stage.ended.synchronize()
         stage.make_room(n_bytes, shape.rows)
-        StagedBatch.in_buffer(stage.host, shape).fill(
-            events, slot_B, spare_slot=self._spare_slot, bins_per_step=self._bins_per_step
-        )
+        StagedBatch.in_buffer(stage.host, shape).fill(events, places, slot_B, self._spare_slot)
         graph = self._graphs.get(shape) or self._capture(shape)
         self._start(stage, graph, n_bytes)
         return Launched(stage.ended, stage.velocity_B2.numpy()[: len(events)])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cortex.event_batch import EventBatch, place_events
+from cortex.event_batch import EventBatch, EventPlaces
 from cortex.ragged_events import RaggedEvents
 
 LEAST_EVENTS = 8
@@ -76,33 +76,29 @@ class StagedBatch:
     def fill(
         self,
         events: RaggedEvents,
+        places: EventPlaces,
         slot_B: npt.NDArray[np.int64],
-        *,
         spare_slot: int,
-        bins_per_step: int,
     ) -> None:
         """Writes a batch of no more than B rows; the rest are rows without events.
 
         Args:
             events: valid events in time order.
+            places: theirs, from `place_events`.
             slot_B: the rows' slots, where they are steps of streams.
             spare_slot: the slot of the rest.
-            bins_per_step: bins in a step.
         """
         batch = self.events
-        _, n_steps, width = batch.unit_BSE.shape
-        group, rank, phase, counts = place_events(
-            events, n_steps=n_steps, bins_per_step=bins_per_step
-        )
-        place = group * width + rank
+        width = batch.unit_BSE.shape[2]
+        place = places.group * width + places.rank
         for column, values in (
             (batch.unit_BSE, events.unit),
             (batch.value_BSE, events.value),
-            (batch.phase_BSE, phase),
+            (batch.phase_BSE, places.phase),
         ):
             column.numpy().reshape(-1)[place] = values
-        count = batch.count_BS.numpy().reshape(-1)
-        count[: len(counts)], count[len(counts) :] = counts, 0
+        count, n_steps = batch.count_BS.numpy().reshape(-1), len(places.counts)
+        count[:n_steps], count[n_steps:] = places.counts, 0
         mask = batch.mask_BSE.numpy().reshape(-1, width)
         np.less(np.arange(width), count[:, None], out=mask)
         slot = self.slot_B.numpy()
@@ -112,15 +108,6 @@ class StagedBatch:
 def staged_bytes(shape: BatchShape) -> int:
     """Bytes of a batch of a shape."""
     return sum(_aligned(prod(size) * dtype.itemsize) for dtype, size in _columns(shape))
-
-
-def fullest_step(events: RaggedEvents, *, n_steps: int, bins_per_step: int) -> int:
-    """Events of the step that has most."""
-    if n_steps == 1:
-        return events.widest
-    step = np.repeat(np.arange(len(events)) * n_steps, events.count_B)
-    step += events.time_bin // bins_per_step
-    return int(np.bincount(step, minlength=1).max())
 
 
 def _columns(shape: BatchShape) -> list[tuple[torch.dtype, tuple[int, ...]]]:

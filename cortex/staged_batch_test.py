@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from cortex.event_batch import collate
+from cortex.event_batch import collate, place_events
 from cortex.events import Events
 from cortex.model import Model
 from cortex.model_config import ModelConfig
 from cortex.ragged_events import RaggedEvents
-from cortex.staged_batch import BatchShape, StagedBatch, fullest_step, staged_bytes
+from cortex.staged_batch import BatchShape, StagedBatch, staged_bytes
 from cortex.time_grid import TimeGrid
 
 GRID = TimeGrid(window_steps=5)
@@ -23,12 +23,12 @@ def _windows(*seeds: int) -> list[Events]:
 
 def _filled(samples: list[Events], buffer: torch.Tensor | None = None) -> StagedBatch:
     events = RaggedEvents.of(samples)
-    fullest = fullest_step(events, n_steps=GRID.window_steps, bins_per_step=GRID.bins_per_step)
-    shape = BatchShape.holding(len(events), GRID.window_steps, fullest)
+    places = place_events(events, n_steps=GRID.window_steps, bins_per_step=GRID.bins_per_step)
+    shape = BatchShape.holding(len(events), GRID.window_steps, places.fullest)
     if buffer is None:
         buffer = torch.zeros(staged_bytes(shape), dtype=torch.uint8)
     batch = StagedBatch.in_buffer(buffer[: staged_bytes(shape)], shape)
-    batch.fill(events, np.array([7, 3]), spare_slot=9, bins_per_step=GRID.bins_per_step)
+    batch.fill(events, places, np.array([7, 3]), 9)
     return batch
 
 
@@ -42,8 +42,8 @@ def test_the_fullest_step_is_found() -> None:
     counts = np.zeros((GRID.window_bins, 6), np.int64)
     counts[8:10] = 1
     samples = [Events.empty(), Events.from_counts(counts)]
-    assert fullest_step(RaggedEvents.of(samples), n_steps=5, bins_per_step=4) == 12
-    assert fullest_step(RaggedEvents.of([Events.empty()]), n_steps=5, bins_per_step=4) == 0
+    for these, expected in ((samples, 12), ([Events.empty()], 0)):
+        assert place_events(RaggedEvents.of(these), n_steps=5, bins_per_step=4).fullest == expected
 
 
 def test_the_model_answers_as_to_a_collated_batch() -> None:
