@@ -50,9 +50,14 @@ def main(argv: list[str]) -> None:
             rows.append(_forward_row(size, model, batch))
         for streams in tqdm([int(s) for s in STREAMS.value], desc=f"{size} step"):
             rows.append(_step_row(size, model, streams))
+        _write(rows)
     for row in rows:
         others = ", ".join(f"{name} {ms:.3f}" for name, ms in row.baselines.items())
         print(f"{row.name:<24}{row.value:>8.3f} ms   {others}   {row.note}")
+
+
+def _write(rows: list[Row]) -> None:
+    """The table of what has been measured so far."""
     if MEASURED.value:
         command = command_line("//cortex:benchmark", places=("measured",))
         write(measured_here("decoder_speed", rows, command=command), Path(MEASURED.value))

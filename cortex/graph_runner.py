@@ -58,13 +58,21 @@ class _Stage:
         self.host = torch.empty(0, dtype=torch.uint8)
         self.device = torch.empty(0, dtype=torch.uint8, device=device)
         self.velocity_B2 = torch.empty((0, 2))
+        self._batches: dict[BatchShape, StagedBatch] = {}
         self.copied, self.ended = torch.cuda.Event(), torch.cuda.Event()
 
-    def make_room(self, n_bytes: int, rows: int) -> None:
-        """Grows to a batch's size, once the batch before has ended."""
+    def batch(self, shape: BatchShape) -> StagedBatch:
+        """Where a batch is filled in on the host; there must be none under way."""
+        if shape not in self._batches:
+            self._make_room(staged_bytes(shape), shape.rows)
+            self._batches[shape] = StagedBatch.in_buffer(self.host, shape)
+        return self._batches[shape]
+
+    def _make_room(self, n_bytes: int, rows: int) -> None:
         if len(self.host) < n_bytes:
             self.host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
             self.device = torch.empty(n_bytes, dtype=torch.uint8, device=self._device)
+            self._batches.clear()
         if len(self.velocity_B2) < rows:
             self.velocity_B2 = torch.empty((rows, 2), pin_memory=True)
 
@@ -115,15 +123,13 @@ class GraphRunner:
         shape = BatchShape.holding(len(events), self._n_steps, places.fullest)
         stage = self._stages[self._launches % STAGES]
         self._launches += 1
-        n_bytes = staged_bytes(shape)
         stage.ended.synchronize()
-        stage.make_room(n_bytes, shape.rows)
-        StagedBatch.in_buffer(stage.host, shape).fill(events, places, slot_B, self._spare_slot)
-        graph = self._graphs.get(shape) or self._capture(shape)
-        self._start(stage, graph, n_bytes)
+        stage.batch(shape).fill(events, places, slot_B, self._spare_slot)
+        self._start(stage, self._graphs.get(shape) or self._capture(shape))
         return Launched(stage.ended, stage.velocity_B2.numpy()[: len(events)])
 
-    def _start(self, stage: _Stage, graph: _Graph, n_bytes: int) -> None:
+    def _start(self, stage: _Stage, graph: _Graph) -> None:
+        n_bytes = len(graph.inputs)
         with torch.cuda.stream(self._copies):
             stage.device[:n_bytes].copy_(stage.host[:n_bytes], non_blocking=True)
             stage.copied.record()

@@ -16,6 +16,7 @@ from absl import flags
 
 from cortex import cli
 from cortex.errors import InputError
+from serving.engine.interpreter import SWITCH_INTERVAL_S, share_interpreter
 from serving.engine.model import ModelCard
 from serving.engine.settings import EngineSettings
 from serving.load import engine_rows
@@ -58,7 +59,10 @@ _TICK_MS = flags.DEFINE_float("tick_ms", 1, "Milliseconds between submissions of
 _TRACE_S = flags.DEFINE_float("trace_s", 0.1, "Seconds of the trace of copies and kernels.", 0.01)
 _SKIP = flags.DEFINE_multi_enum("skip", [], PARTS, "What not to measure.")
 _SWITCH_MS = flags.DEFINE_float(
-    "switch_interval_ms", 5, "After how long a thread must let go of the interpreter's lock.", 0.01
+    "switch_interval_ms",
+    SWITCH_INTERVAL_S * 1e3,
+    "After how long a thread must let go of the interpreter's lock.",
+    0.01,
 )
 _FREEZE = flags.DEFINE_bool("gc_freeze", False, "Spare what is loaded to the garbage collector.")
 _MEASURED = flags.DEFINE_string("measured", None, "Also write a measured table into this folder.")
@@ -97,7 +101,7 @@ def _measure(source: ModelDirectory) -> list[Row]:
         max_step_batch=_MAX_STEP_BATCH.value,
         max_queue=_MAX_QUEUE.value,
     )
-    sys.setswitchinterval(_SWITCH_MS.value / 1e3)
+    share_interpreter(_SWITCH_MS.value / 1e3)
     parts = [part for part in PARTS if part not in _SKIP.value]
     target = RunningEngine(
         source.build, settings=settings, scope=source.scope, faults=source.faults()
