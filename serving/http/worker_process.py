@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 
 from cortex.errors import InputError
 from serving.engine.engine import State
-from serving.engine.interpreter import share_interpreter
 from serving.http.app import make_app
 from serving.http.bridge import Bridge
 from serving.http.decode import DecodeApp, StartResponse
@@ -66,7 +65,6 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Starts the engine."""
-        share_interpreter()
         self._bridge.start()
         gevent.spawn(self._announce)
 

@@ -16,7 +16,6 @@ from absl import flags
 
 from cortex import cli
 from cortex.errors import InputError
-from serving.engine.interpreter import SWITCH_INTERVAL_S, share_interpreter
 from serving.engine.model import ModelCard
 from serving.engine.settings import EngineSettings
 from serving.load import engine_rows
@@ -60,7 +59,7 @@ _TRACE_S = flags.DEFINE_float("trace_s", 0.1, "Seconds of the trace of copies an
 _SKIP = flags.DEFINE_multi_enum("skip", [], PARTS, "What not to measure.")
 _SWITCH_MS = flags.DEFINE_float(
     "switch_interval_ms",
-    SWITCH_INTERVAL_S * 1e3,
+    5,
     "After how long a thread must let go of the interpreter's lock.",
     0.01,
 )
@@ -101,7 +100,7 @@ def _measure(source: ModelDirectory) -> list[Row]:
         max_step_batch=_MAX_STEP_BATCH.value,
         max_queue=_MAX_QUEUE.value,
     )
-    share_interpreter(_SWITCH_MS.value / 1e3)
+    sys.setswitchinterval(_SWITCH_MS.value / 1e3)
     parts = [part for part in PARTS if part not in _SKIP.value]
     target = RunningEngine(
         source.build, settings=settings, scope=source.scope, faults=source.faults()
