@@ -14,6 +14,8 @@ Source: Dettmers et al. 2022, "LLM.int8()", arXiv:2208.07339 (scales a row and a
 Shapes: M rows, K width of a row, N outputs.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -21,6 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.dispatch import form_for
+from kernels.int8_epilogue import Epilogue
+from kernels.int8_weight import Int8Weight
 from kernels.matmul_tile import (
     Tile,
     gelu_tanh,
@@ -369,3 +373,43 @@ def _int8_linear_kernel(  # type: ignore[no-untyped-def]
         residual = row_pointers(residual_ptr, first_row, rows, columns, BLOCK_M) + column[None, :]
         y += tl.load(residual, (column < columns)[None, :], 0.0).to(tl.float32)
     store_tile(out_ptr, y, first_row, first_column, rows, columns)
+
+
+def int8_matmul_reference(
+    q_MK: Tensor,
+    scale_M: Tensor | float,
+    weight: Int8Weight,
+    dtype: torch.dtype,
+    epilogue: Epilogue,
+) -> Tensor:
+    """Plain PyTorch: what the kernel must equal.
+
+    Args:
+        q_MK: (..., K) int8 rows.
+        scale_M: (...) float32 their scales, or one of them all.
+        weight: (N, K).
+        dtype: type of the result, unless the epilogue makes it int8.
+        epilogue: what follows the sums.
+
+    Returns:
+        (..., N).
+    """
+    y = epilogue.of(exact_sums(q_MK, weight.q_NK), scale_M, weight.scale_N)
+    return y if epilogue.out_scale is not None else y.to(dtype)
+
+
+def exact_sums(q_MK: Tensor, weight_NK: Tensor) -> Tensor:
+    """(..., N) the sums of products, exact: in int32, or where that is not to be had, float64."""
+    if q_MK.is_cpu and q_MK.numel() and len(weight_NK) and _int_mm_is_exact():
+        total = torch._int_mm(q_MK.reshape(-1, q_MK.shape[-1]), weight_NK.t())
+        return total.view(*q_MK.shape[:-1], len(weight_NK))
+    return F.linear(q_MK.double(), weight_NK.double())
+
+
+@functools.cache
+def _int_mm_is_exact() -> bool:
+    """Whether this CPU adds products of int8 without going through int16, where they saturate."""
+    q = torch.full((16, 64), 127, dtype=torch.int8)
+    q[:, ::3] = -127
+    total = torch._int_mm(q, q.t())
+    return torch.equal(total, (q.long() @ q.long().t()).int())
