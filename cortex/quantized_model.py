@@ -100,6 +100,12 @@ def with_float_activations(model: Model) -> Model:
     return model
 
 
+def n_weights(model: Model) -> int:
+    """How many numbers were learnt, whatever type they are in."""
+    int8 = [m.q.numel() for m in model.modules() if isinstance(m, Int8Layer)]
+    return sum(int8) + sum(p.numel() for p in model.parameters())
+
+
 def stored_tensors(model: Model) -> dict[str, Tensor]:
     """The model's tensors in the types that a checkpoint has them in."""
     kept = {f"{name}.weight" for name in model.quantization.kept} if model.quantization else set()

@@ -17,6 +17,7 @@ from cortex.precision import to_bfloat16
 from cortex.quantization import Quantization
 from cortex.quantized_model import (
     float_layers,
+    n_weights,
     quantized,
     stored_tensors,
     with_float_activations,
@@ -146,6 +147,10 @@ def test_only_neighbours_in_int8_hand_on_integers(model: Model) -> None:
 def test_what_only_training_needs_is_dropped(model: Model) -> None:
     small = quantized(model, Quantization())
     assert not any(name.startswith("masked_") for name in small.state_dict())
+    masked = [p.numel() for n, p in model.named_parameters() if n.startswith("masked_")]
+    gains = [p.numel() for n, p in model.named_parameters() if n.endswith("gain")]
+    folded = sum(gains) - model.config.dim * 2  # The head for masked spikes has two of its own.
+    assert n_weights(small) == n_weights(model) - sum(masked) - folded
     with pytest.raises(ValueError, match="dropped its head"):
         small.count_logits(small.encode(_batch()), torch.zeros((2, STEPS, 1), dtype=torch.int64))
 
