@@ -366,7 +366,7 @@ def _product_kernel(  # type: ignore[no-untyped-def]
             out_ref.store([first_row, first_column], y)
         else:
             store_tile(out_ref, y, first_row, first_column, rows, columns)
-        store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+        _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
     else:
         part = out_ref + tl.program_id(1).to(tl.int64) * rows * columns
         store_tile(part, product, first_row, first_column, rows, columns)
@@ -408,7 +408,7 @@ def _add_parts_kernel(  # type: ignore[no-untyped-def]
         )
     y = (y + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
     store_tile(out_ptr, y, first_row, first_column, rows, columns)
-    store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+    _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -451,7 +451,7 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     product_SMN = tl.dot(x_SMK.to(DOT), weight_SKN, input_precision="ieee")
     y = (tl.sum(product_SMN, 0) + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
     store_tile(out_ptr, y, first_row, first_column, rows, columns)
-    store_squares(squares_ptr, y, first_row, first_column, rows, columns)
+    _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -489,7 +489,7 @@ def load_residual(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def store_squares(  # type: ignore[no-untyped-def]
+def _store_squares(  # type: ignore[no-untyped-def]
     squares_ptr, y, first_row, first_column, rows, columns
 ):
     """Writes the sums of squares of a tile's rows."""

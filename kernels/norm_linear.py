@@ -436,13 +436,13 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
         # Before this weight has come, so that the next kernel may fetch its own.
         gdc_launch_dependents()
     # No kernel writes weights: they may come before whatever the kernel before still does.
-    weight = _load_parts(
+    weight = load_parts(
         weight_ptr, first_column, columns, weight_stride, DIM, BLOCK_N, BLOCK_K, PARTS
     )
     wait_for_inputs(PDL)
     if SQUARES:
         squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
-    x = _load_parts(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
+    x = load_parts(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
     if HEAD:
         cos, sin = load_phases(
             cos_ptr,
@@ -560,7 +560,7 @@ def _norm_linear_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _load_parts(  # type: ignore[no-untyped-def]
+def load_parts(  # type: ignore[no-untyped-def]
     base,
     first,
     rows,

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
-from kernels.matmul_tile import load_columns, row_pointers
 
 # 127 / max|x| stays finite above; what is smaller is zero.
 _LEAST = tl.constexpr(2.0**-100)
@@ -152,6 +151,8 @@ def _quantize(
         DIM=depth,
         BLOCK_M=_ROWS_PER_PROGRAM,
         BLOCK_K=block,
+        # A warp stores so many at once, 16 a thread.
+        PARTS=max(block // 512, 1),
         NORM=eps is not None,
         GIVEN=scale_M is None,
         num_warps=warps,
@@ -173,37 +174,72 @@ def _quantize_rows_kernel(  # type: ignore[no-untyped-def]
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
     NORM: tl.constexpr,
     GIVEN: tl.constexpr,
     PDL: tl.constexpr,
 ):
     wait_for_inputs(PDL)
     first_row = tl.program_id(0) * BLOCK_M
+    x = load_rows(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
     row = first_row + tl.arange(0, BLOCK_M)
-    column = tl.arange(0, BLOCK_K)
-    x = load_columns(row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M), 0, DIM, BLOCK_K)
     if GIVEN:
         q = clipped_int8(x.to(tl.float32) * inverse)
     else:
         q, scale = quantize_tile(x.to(tl.float32), eps, DIM, NORM)
         tl.store(scale_ptr + row, scale, row < rows)
-    place = row.to(tl.int64)[:, None] * DIM + column[None, :]
-    tl.store(q_ptr + place, q, (row < rows)[:, None] & (column < DIM)[None, :])
+    column = _columns(BLOCK_K, PARTS)
+    place = row.to(tl.int64)[:, None, None] * DIM + column
+    tl.store(q_ptr + place, q, (row < rows)[:, None, None] & (column < DIM))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def load_rows(  # type: ignore[no-untyped-def]
+    x_ptr,
+    first_row,
+    rows,
+    stride,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """(BLOCK_M, PARTS, BLOCK_K / PARTS) of whole rows, zero past the last and past their depth.
+
+    The compiler gives the columns of a part to a warp's threads, then rows to its warps, and parts
+    to a thread: where a warp loads, or stores, a part at once, warps hold whole rows.
+    """
+    row = (first_row + tl.arange(0, BLOCK_M))[:, None, None]
+    column = _columns(BLOCK_K, PARTS)
+    return tl.load(x_ptr + row.to(tl.int64) * stride + column, (row < rows) & (column < DIM), 0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _columns(BLOCK_K: tl.constexpr, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(1, PARTS, BLOCK_K / PARTS) the places of a row's elements in its parts."""
+    WIDTH: tl.constexpr = BLOCK_K // PARTS
+    part = tl.arange(0, PARTS)[None, :, None]
+    return part * WIDTH + tl.arange(0, WIDTH)[None, None, :]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def quantize_tile(x, eps, DIM: tl.constexpr, NORM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Values (M, K) int8 and scale (M,) of whole rows in float32, zero past their depth DIM.
+    """The int8 of whole rows, and their scales (M,).
 
-    With NORM the scale is that of the rows' RMS norm, whose eps is added to the mean square.
+    Args:
+        x: (M, PARTS, K / PARTS) float32, zero past the rows' depth.
+        eps: added to the mean square.
+        DIM: depth of the rows.
+        NORM: whether the scale is that of the rows' RMS norm.
     """
-    largest = tl.max(tl.abs(x), 1)
+    # First over what a thread holds itself.
+    largest = tl.max(tl.max(tl.abs(x), 1), 1)
     largest = tl.where(largest >= _LEAST, largest, 0.0)
     inverse = tl.where(largest > 0.0, tl.div_rn(127.0, tl.maximum(largest, _LEAST)), 0.0)
     scale = largest * _STEP
     if NORM:
-        scale *= 1.0 / tl.sqrt(tl.sum(x * x, 1) / DIM + eps)
-    return rounded_int8(x * inverse[:, None]), scale
+        scale *= 1.0 / tl.sqrt(tl.sum(tl.sum(x * x, 1), 1) / DIM + eps)
+    return rounded_int8(x * inverse[:, None, None]), scale
 
 
 @triton.jit
