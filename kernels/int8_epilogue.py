@@ -103,7 +103,7 @@ class Epilogue:
         return out
 
     def options(self, out_MN: Tensor, tile: Tile) -> dict[str, Any]:
-        """The arguments of a kernel that loads what `finish_tile` takes, and calls it.
+        """The arguments of a kernel that loads what `finish_tile` takes.
 
         Args:
             out_MN: what `output` has given, in two dimensions.
@@ -115,6 +115,7 @@ class Epilogue:
             "residual_ptr": None if self.residual is None else self.residual.contiguous(),
             "period": period,
             "REPEATED": period < rows,
+            "ADD": self.residual is not None,
             "out_inverse": 0.0 if self.out_scale is None else 1.0 / self.out_scale,
             "INT8": self.out_scale is not None,
             "GELU": self.activation == "gelu",
@@ -138,50 +139,34 @@ def load_scales(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_addend(  # type: ignore[no-untyped-def]
-    residual_ptr,
+def load_operands(  # type: ignore[no-untyped-def]
     first_row,
     first_column,
     rows,
     columns,
+    residual_ptr,
     period,
-    REPEATED: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """A tile of the residual, or None where there is none."""
-    if residual_ptr is None:
-        residual = None
-    else:
-        residual = load_residual(
-            residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
-        )
-    return residual
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def finish_tile(  # type: ignore[no-untyped-def]
-    total,
-    scale_M,
-    scale_N,
-    residual,
-    out_inverse,
     cos_ptr,
     sin_ptr,
     n_phases,
     turned_columns,
-    first_row,
-    first_column,
+    ADD: tl.constexpr,
+    REPEATED: tl.constexpr,
     HEAD: tl.constexpr,
     PHASE_ROWS: tl.constexpr,
     SHARE: tl.constexpr,
     PERIOD: tl.constexpr,
-    GELU: tl.constexpr,
-    FAST: tl.constexpr,
-    INT8: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):
-    """A tile of the result, from its sums."""
-    BLOCK_M: tl.constexpr = total.shape[0]
+    """A tile of the residual, and cos and sin of its columns; zeros for what there is not."""
+    residual = tl.zeros((1, 1), tl.float32)
+    cos = tl.zeros((1, 1), tl.float32)
+    sin = cos
+    if ADD:
+        residual = load_residual(
+            residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+        )
     if HEAD:
         cos, sin = load_phases(
             cos_ptr,
@@ -196,12 +181,31 @@ def finish_tile(  # type: ignore[no-untyped-def]
             PERIOD,
             BLOCK_M,
         )
+    return residual, cos, sin
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def finish_tile(  # type: ignore[no-untyped-def]
+    total,
+    scale_M,
+    scale_N,
+    residual,
+    cos,
+    sin,
+    out_inverse,
+    ADD: tl.constexpr,
+    HEAD: tl.constexpr,
+    GELU: tl.constexpr,
+    FAST: tl.constexpr,
+    INT8: tl.constexpr,
+):
+    """A tile of the result, from its sums and what the functions above have loaded."""
     y = total.to(tl.float32) * scale_M[:, None] * scale_N[None, :]
     if GELU:
         y = gelu_tanh(y, FAST)
     if HEAD:
         y = turn_pairs(y, cos, sin)
-    if residual is not None:
+    if ADD:
         y += residual.to(tl.float32)
     if INT8:
         y = clipped_int8(y * out_inverse)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
-from kernels.int8_epilogue import Epilogue, finish_tile, load_addend, load_scales
+from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import (
     Tile,
@@ -202,6 +202,7 @@ def _int8_matmul_kernel(  # type: ignore[no-untyped-def]
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
+    ADD: tl.constexpr,
     REPEATED: tl.constexpr,
     HEAD: tl.constexpr,
     PHASE_ROWS: tl.constexpr,
@@ -248,6 +249,7 @@ def _int8_matmul_kernel(  # type: ignore[no-untyped-def]
                 BLOCK_N,
                 BLOCK_K,
                 GROUP,
+                ADD,
                 REPEATED,
                 HEAD,
                 PHASE_ROWS,
@@ -288,6 +290,7 @@ def _int8_matmul_kernel(  # type: ignore[no-untyped-def]
             BLOCK_N,
             BLOCK_K,
             GROUP,
+            ADD,
             REPEATED,
             HEAD,
             PHASE_ROWS,
@@ -327,6 +330,7 @@ def _make_tile(  # type: ignore[no-untyped-def]
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
+    ADD: tl.constexpr,
     REPEATED: tl.constexpr,
     HEAD: tl.constexpr,
     PHASE_ROWS: tl.constexpr,
@@ -343,14 +347,23 @@ def _make_tile(  # type: ignore[no-untyped-def]
         # They arrive behind the product.
         scale = load_scales(scale_ptr, given_scale, first_row, rows, BLOCK_M)
         weight_scale = load_scales(weight_scale_ptr, 0.0, first_column, columns, BLOCK_N)
-        residual = load_addend(
-            residual_ptr,
+        residual, cos, sin = load_operands(
             first_row,
             first_column,
             rows,
             columns,
+            residual_ptr,
             period,
+            cos_ptr,
+            sin_ptr,
+            n_phases,
+            turned_columns,
+            ADD,
             REPEATED,
+            HEAD,
+            PHASE_ROWS,
+            SHARE,
+            PERIOD,
             BLOCK_M,
             BLOCK_N,
         )
@@ -368,14 +381,23 @@ def _make_tile(  # type: ignore[no-untyped-def]
     if RESIDENT:
         scale = load_scales(scale_ptr, given_scale, first_row, rows, BLOCK_M)
         weight_scale = load_scales(weight_scale_ptr, 0.0, first_column, columns, BLOCK_N)
-        residual = load_addend(
-            residual_ptr,
+        residual, cos, sin = load_operands(
             first_row,
             first_column,
             rows,
             columns,
+            residual_ptr,
             period,
+            cos_ptr,
+            sin_ptr,
+            n_phases,
+            turned_columns,
+            ADD,
             REPEATED,
+            HEAD,
+            PHASE_ROWS,
+            SHARE,
+            PERIOD,
             BLOCK_M,
             BLOCK_N,
         )
@@ -384,17 +406,11 @@ def _make_tile(  # type: ignore[no-untyped-def]
         scale,
         weight_scale,
         residual,
+        cos,
+        sin,
         out_inverse,
-        cos_ptr,
-        sin_ptr,
-        n_phases,
-        turned_columns,
-        first_row,
-        first_column,
+        ADD,
         HEAD,
-        PHASE_ROWS,
-        SHARE,
-        PERIOD,
         GELU,
         FAST,
         INT8,

@@ -17,7 +17,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
-from kernels.int8_epilogue import Epilogue, finish_tile, load_addend, load_scales
+from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import Tile, programs, store_tile, tile_origin
 from kernels.norm_linear import load_parts
@@ -156,6 +156,7 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     GROUP: tl.constexpr,
     NORM: tl.constexpr,
     GIVEN: tl.constexpr,
+    ADD: tl.constexpr,
     REPEATED: tl.constexpr,
     HEAD: tl.constexpr,
     PHASE_ROWS: tl.constexpr,
@@ -176,8 +177,25 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     )
     weight_scale = load_scales(weight_scale_ptr, 0.0, first_column, columns, BLOCK_N)
     wait_for_inputs(PDL)
-    residual = load_addend(
-        residual_ptr, first_row, first_column, rows, columns, period, REPEATED, BLOCK_M, BLOCK_N
+    residual, cos, sin = load_operands(
+        first_row,
+        first_column,
+        rows,
+        columns,
+        residual_ptr,
+        period,
+        cos_ptr,
+        sin_ptr,
+        n_phases,
+        turned_columns,
+        ADD,
+        REPEATED,
+        HEAD,
+        PHASE_ROWS,
+        SHARE,
+        PERIOD,
+        BLOCK_M,
+        BLOCK_N,
     )
     x = load_rows(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, ROW_PARTS)
     if GIVEN:
@@ -195,17 +213,11 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
         scale,
         weight_scale,
         residual,
+        cos,
+        sin,
         out_inverse,
-        cos_ptr,
-        sin_ptr,
-        n_phases,
-        turned_columns,
-        first_row,
-        first_column,
+        ADD,
         HEAD,
-        PHASE_ROWS,
-        SHARE,
-        PERIOD,
         GELU,
         FAST,
         INT8,
