@@ -18,7 +18,6 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
-from kernels.dispatch import form_for
 
 # 127 / max|x| stays finite above; what is smaller is zero.
 _LEAST = tl.constexpr(2.0**-100)
@@ -71,25 +70,6 @@ def quantize_with_reference(x_MK: Tensor, scale: float) -> Tensor:
         (..., K) int8 within +-127, with x close to q * scale.
     """
     return (x_MK.float() * (1.0 / scale)).clamp_(-127.0, 127.0).round_().to(torch.int8)
-
-
-def quantize_rows(x_MK: Tensor) -> tuple[Tensor, Tensor]:
-    """The form for the case at hand; arguments as the reference's."""
-    form = quantize_rows_triton if form_for(x_MK) == "triton" else quantize_rows_reference
-    return form(x_MK)
-
-
-def rms_norm_quantize_rows(x_MK: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The form for the case at hand; arguments as the reference's."""
-    if form_for(x_MK) == "triton":
-        return rms_norm_quantize_rows_triton(x_MK, eps)
-    return rms_norm_quantize_rows_reference(x_MK, eps)
-
-
-def quantize_with(x_MK: Tensor, scale: float) -> Tensor:
-    """The form for the case at hand; arguments as the reference's."""
-    form = quantize_with_triton if form_for(x_MK) == "triton" else quantize_with_reference
-    return form(x_MK, scale)
 
 
 def quantize_rows_triton(x_MK: Tensor) -> tuple[Tensor, Tensor]:

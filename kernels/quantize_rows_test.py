@@ -13,7 +13,6 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from kernels import quantize_rows as op
-from kernels.dispatch import forced
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-6
@@ -120,15 +119,9 @@ def test_rows_with_gaps_between_their_values_are_an_error() -> None:
         op.quantize_rows_triton(_rows((8, 8)).t())
 
 
-def test_the_form_is_the_dispatchers() -> None:
+def test_the_norm_changes_the_scales_alone() -> None:
     x = _rows((6, 32), torch.bfloat16)
-    for form in ("triton", "torch"):
-        with forced(form):
-            q, scale = op.quantize_rows(x)
-            normed = op.rms_norm_quantize_rows(x, EPS)
-            given = op.quantize_with(x, 0.1)
-        assert torch.equal(q, op.quantize_rows_reference(x)[0])
-        # The norm changes the scales alone.
-        assert torch.equal(normed[0], q)
-        assert not torch.equal(normed[1], scale)
-        assert torch.equal(given, op.quantize_with_reference(x, 0.1))
+    q, scale = op.quantize_rows_triton(x)
+    normed, normed_scale = op.rms_norm_quantize_rows_triton(x, EPS)
+    assert torch.equal(normed, q)
+    assert not torch.equal(normed_scale, scale)
