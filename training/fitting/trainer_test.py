@@ -64,7 +64,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32() -> None:
     seen: set[torch.dtype] = set()
     trainer = Trainer(_model(), _trials(), _config(precision="bf16"))
     block = trainer.model.get_submodule("blocks.1")
-    block.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    block.register_forward_hook(lambda module, inputs, output: seen.add(output.x.dtype))
     losses = [float(trainer.step()) for _ in range(STEPS)]
     assert seen == {torch.bfloat16}
     for parameter in trainer.model.parameters():
