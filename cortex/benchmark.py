@@ -3,7 +3,9 @@
 bazel run //cortex:benchmark -- --measured=docs/measured
 
 Beside each figure stands plain PyTorch in a CUDA graph, from the same run; every output is first
-compared with the same model in float64.
+compared with the same model in float64. With --quantized, INT8 models beside bfloat16 ones instead:
+
+bazel run //cortex:benchmark -- --quantized --sizes=S --measured=docs/measured
 """
 
 from collections.abc import Callable
@@ -15,13 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cortex import cli
+from cortex.benchmark_inputs import make_batch, make_model
 from cortex.errors import InputError
-from cortex.event_batch import EventBatch
+from cortex.int8_speed import Int8Speed
 from cortex.model import Model
-from cortex.model_config import ModelConfig
 from cortex.precision import to_bfloat16
 from cortex.streaming import StreamCache
-from cortex.time_grid import TimeGrid
 from kernels.dispatch import forced
 from kernels.gpu_time import eager_time, gpu_time
 from tools.measured.command_line import command_line
@@ -35,6 +36,7 @@ EVENTS = flags.DEFINE_integer("events", 512, "events in a sample's window", lowe
 COMPILED = flags.DEFINE_list(
     "compiled", "", "rows that are also timed by torch.compile (half a minute each)"
 )
+QUANTIZED = flags.DEFINE_bool("quantized", False, "INT8 models beside bfloat16 ones")
 MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
 
 
@@ -45,48 +47,38 @@ def main(argv: list[str]) -> None:
         raise InputError("the benchmark needs a GPU, and there is none here")
     rows: list[Row] = []
     for size in SIZES.value:
-        model = make_model(size, UNITS.value)
-        for batch in tqdm([int(b) for b in BATCHES.value], desc=f"{size} forward"):
-            rows.append(_forward_row(size, model, batch))
-        for streams in tqdm([int(s) for s in STREAMS.value], desc=f"{size} step"):
-            rows.append(_step_row(size, model, streams))
+        rows += _rows(size)
         _write(rows)
     for row in rows:
-        others = ", ".join(f"{name} {ms:.3f}" for name, ms in row.baselines.items())
-        print(f"{row.name:<24}{row.value:>8.3f} ms   {others}   {row.note}")
+        others = ", ".join(f"{name} {value:.3f}" for name, value in row.baselines.items())
+        print(f"{row.name:<36}{row.value:>9.3f} {row.unit:<12}{others}   {row.note}")
 
 
 def _write(rows: list[Row]) -> None:
     """The table of what has been measured so far."""
     if MEASURED.value:
+        name = "int8_speed" if QUANTIZED.value else "decoder_speed"
         command = command_line("//cortex:benchmark", places=("measured",))
-        write(measured_here("decoder_speed", rows, command=command), Path(MEASURED.value))
+        write(measured_here(name, rows, command=command), Path(MEASURED.value))
 
 
-def make_model(size: str, units: int) -> Model:
-    """A model of random weights on the GPU."""
-    torch.manual_seed(0)
-    config = ModelConfig.of_size(size, n_units=units, grid=TimeGrid())
-    return Model(config).eval().cuda()
-
-
-def make_batch(model: Model, samples: int, steps: int, events: int) -> EventBatch:
-    """Random events, as many in every sample, of varying number in its steps."""
-    config = model.config
-    torch.manual_seed(1)
-    step = torch.randint(steps, (samples, events)).sort(1).values
-    rank = torch.arange(events) - torch.searchsorted(step, step)
-    width = int(rank.max()) + 1
-    mask = torch.zeros((samples, steps, width), dtype=torch.bool)
-    mask[torch.arange(samples)[:, None], step, rank] = True
-    shape = (samples, steps, width)
-    return EventBatch(
-        unit_BSE=torch.randint(config.n_units, shape) * mask,
-        phase_BSE=torch.randint(config.grid.bins_per_step, shape) * mask,
-        value_BSE=torch.randint(1, 3, shape) * mask,
-        mask_BSE=mask,
-        count_BS=mask.sum(-1),
-    ).to(torch.device("cuda"))
+def _rows(size: str) -> list[Row]:
+    model = make_model(size, UNITS.value)
+    batches, streams = ([int(n) for n in flag.value] for flag in (BATCHES, STREAMS))
+    rows: list[Row] = []
+    if QUANTIZED.value:
+        speed = Int8Speed(size, model, events=EVENTS.value, compiled=bool(COMPILED.value))
+        rows.append(speed.memory_row())
+        for n in tqdm(batches, desc=f"{size} forward"):
+            rows += speed.forward_rows(n)
+        for n in tqdm(streams, desc=f"{size} step"):
+            rows += speed.step_rows(n)
+        return rows
+    for n in tqdm(batches, desc=f"{size} forward"):
+        rows.append(_forward_row(size, model, n))
+    for n in tqdm(streams, desc=f"{size} step"):
+        rows.append(_step_row(size, model, n))
+    return rows
 
 
 def _forward_row(size: str, model: Model, samples: int) -> Row:

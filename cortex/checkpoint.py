@@ -1,7 +1,8 @@
 """The checkpoint directory: weights, configuration, unit vocabulary and model card.
 
     model.safetensors   every tensor, and nothing else
-    config.json         name, shape and time grid, the velocity's unit, format version
+    config.json         name, shape and time grid, the velocity's unit, format version, digests of
+                        the tensors; for an INT8 model, which layers are not in int8, and scales
     units.json          the unit vocabulary: the name of every unit, in index order
     card.json           how the model was made and what it reached
 
@@ -14,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from cortex.errors import InputError
 from cortex.model import Model
 from cortex.model_config import ModelConfig
+from cortex.quantization import Quantization
+from cortex.quantized_model import quantize_layers, stored_tensors
+from cortex.tensor_file import check_tensors, digests, read_tensors
 
 FORMAT = 2
 
@@ -45,6 +47,13 @@ class Checkpoint:
     card: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
 
+    def require_float(self) -> None:
+        """Raises InputError if the model is in int8: such weights cannot learn."""
+        if self.model.quantization:
+            raise InputError(
+                f"model {self.name!r} is in int8, expected the float model that it was made from"
+            )
+
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> str:
     """Writes the directory, the weights last, and returns the weights' digest.
@@ -52,13 +61,17 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> str:
     Raises:
         InputError: the folder cannot be written.
     """
+    model = checkpoint.model
+    tensors = {name: t.cpu().contiguous() for name, t in stored_tensors(model).items()}
     config = {
         "format": FORMAT,
         "name": checkpoint.name,
         "velocity_unit": checkpoint.velocity_unit,
-        "model": checkpoint.model.config.to_dict(),
+        "model": model.config.to_dict(),
+        "tensors": digests(tensors),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.state_dict().items()}
+    if model.quantization:
+        config["quantization"] = model.quantization.to_dict()
     weights = save_tensors(tensors)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +94,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Reads a checkpoint directory.
 
     Raises:
-        InputError: a file is missing or not what it should be, or a tensor is missing, extra, of
-            the wrong shape, or holds a number that is not finite.
+        InputError: a file is missing or not what it should be, or a tensor is missing, cut off,
+            extra, damaged, of the wrong type or shape, or holds a number that is not finite.
     """
     if not folder.is_dir():
         raise InputError(f"checkpoint {folder}: no such directory")
@@ -101,9 +114,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(
             f"checkpoint {folder}: units.json must list {n_units} names, has {len(units)}"
         )
-    weights = _read_bytes(folder / "model.safetensors")
     model = Model(model_config)
-    _load_weights(model, weights, folder / "model.safetensors")
+    if "quantization" in config:
+        _quantize(model, config["quantization"], where)
+    weights = _read_bytes(folder / "model.safetensors")
+    known_digests = _known_digests(config, where)
+    _load_weights(model, weights, known_digests, folder / "model.safetensors")
     return Checkpoint(
         model=model.eval(),
         name=config["name"],
@@ -114,24 +130,28 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _load_weights(model: Model, weights: bytes, path: Path) -> None:
+def _quantize(model: Model, values: Any, where: str) -> None:
     try:
-        tensors = load_tensors(weights)
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file: {error}") from error
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise InputError(f"{path}: tensor {name} is missing")
-        if name not in expected:
-            raise InputError(f"{path}: tensor {name} is not part of the model")
-        if tensors[name].shape != expected[name].shape:
-            raise InputError(
-                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, "
-                f"expected {tuple(expected[name].shape)}"
-            )
-        if not tensors[name].isfinite().all():
-            raise InputError(f"{path}: tensor {name} holds numbers that are not finite")
+        quantize_layers(model, Quantization.from_dict(values))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _known_digests(config: dict[str, Any], where: str) -> dict[str, str] | None:
+    """None for float models of older writers, which noted no digests."""
+    if "quantization" not in config and "tensors" not in config:
+        return None
+    if not isinstance(config.get("tensors"), dict):
+        raise InputError(f"{where}: tensors is missing or not a dict")
+    known: dict[str, str] = config["tensors"]
+    return known
+
+
+def _load_weights(
+    model: Model, weights: bytes, known_digests: dict[str, str] | None, path: Path
+) -> None:
+    tensors = read_tensors(weights, path)
+    check_tensors(tensors, stored_tensors(model), known_digests, path)
     model.load_state_dict(tensors)
 
 

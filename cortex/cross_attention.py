@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cortex.event_batch import EventBatch
+from cortex.linear_add import LinearAdd
 from cortex.model_config import ModelConfig
 from cortex.tokenizer import Tokenizer
 from kernels.event_attention import EventTables, event_reads, event_step, event_tables, pack
-from kernels.linear_add import Rows, linear_add
+from kernels.linear_add import Rows
 from kernels.rotary import rotary_phases, rotate
 
 
@@ -34,8 +35,7 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(config.dim, 2 * config.dim, bias=False)
         # A fresh sum over some hundred events stays of order one.
         self.bias_H = nn.Parameter(torch.full((config.heads,), -math.log(32.0)))
-        self.out = nn.Linear(config.dim, config.dim, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.out = LinearAdd(config.dim, config.dim, dropout=config.dropout)
         self._prepared: EventTables | None = None
 
     @property
@@ -81,10 +81,9 @@ class CrossAttention(nn.Module):
 
     def _latents(self, read_HLK: Tensor, own_LD: Tensor) -> Rows:
         """Latents (..., L, D): what is their own, and what they read (..., H, L, K)."""
-        read = read_HLK.transpose(-3, -2).flatten(-2).to(self.out.weight.dtype)
-        if self.training:
-            return Rows(own_LD + self.dropout(self.out(read)), None)
-        return linear_add(read, self.out.weight, own_LD)
+        read = read_HLK.transpose(-3, -2).flatten(-2).to(own_LD.dtype)
+        added: Rows = self.out(read, own_LD)
+        return added
 
     def _kept(self) -> EventTables:
         return self._prepared or self.tables()
@@ -108,7 +107,7 @@ class CrossAttention(nn.Module):
     @torch.no_grad()
     def prepare(self) -> None:
         """Keeps the tables, once weights and device are final; `train` forgets them."""
-        self._prepared = pack(self.tables(), self.out.weight.dtype)
+        self._prepared = pack(self.tables(), self.latents_LD.dtype)
 
     def train(self, mode: bool = True) -> "CrossAttention":
         """As for any module."""

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cortex.linear_add import LinearAdd
 from cortex.model_config import ModelConfig
 from cortex.norm_linear import NormLinear
-from kernels.linear_add import Rows, linear_add
+from kernels.linear_add import Rows
 from kernels.norm_linear import Turn
 from kernels.window_attention import window_attention
 
@@ -25,10 +26,9 @@ class LatentBlock(nn.Module):
         self.heads = config.heads
         self.window_steps = config.grid.window_steps
         self.project = NormLinear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.out = LinearAdd(dim, dim, dropout=config.dropout)
         self.up = NormLinear(dim, 4 * dim, activation="gelu")
-        self.down = nn.Linear(4 * dim, dim, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.down = LinearAdd(4 * dim, dim, dropout=config.dropout)
         # Residual updates of a fresh model sum to the scale of one, whatever its depth.
         with torch.no_grad():
             for linear in (self.out, self.down):
@@ -51,10 +51,6 @@ class LatentBlock(nn.Module):
 
     def finish(self, x_LD: Rows, read_LHK: Tensor) -> Rows:
         """Latents (..., L, D) after what attention read (..., L, H, K) and the MLP."""
-        x = self._add(x_LD, read_LHK.flatten(-2), self.out)
-        return self._add(x, self.up(x), self.down)
-
-    def _add(self, x: Rows, inputs: Tensor, linear: nn.Linear) -> Rows:
-        if self.training:
-            return Rows(x.x + self.dropout(linear(inputs)), None)
-        return linear_add(inputs, linear.weight, x.x)
+        x: Rows = self.out(read_LHK.flatten(-2), x_LD.x)
+        added: Rows = self.down(self.up(x), x.x)
+        return added

@@ -18,6 +18,7 @@ from cortex.latent_block import LatentBlock
 from cortex.latent_rotary import LatentRotary
 from cortex.model_config import ModelConfig
 from cortex.norm_linear import NORM_EPS, NormLinear
+from cortex.quantization import Quantization
 from cortex.readout import Readout
 from kernels.linear_add import Rows
 from kernels.movement_velocity import VelocityHead, movement_velocity
@@ -64,8 +65,10 @@ class Model(DecoderModule):
         nn.init.normal_(self.query_phase.weight, std=0.02)
         self.velocity = Readout(config, 2 * config.movements)
         self.evidence = Evidence(config) if config.movements > 1 else None
-        self.masked_query = nn.Linear(config.dim, config.dim)
-        self.masked_spikes = Readout(config, config.max_count + 1)
+        self.masked_query: nn.Linear | None = nn.Linear(config.dim, config.dim)
+        self.masked_spikes: Readout | None = Readout(config, config.max_count + 1)
+        # Set where layers have been put into int8.
+        self.quantization: Quantization | None = None
 
     @property
     def shape(self) -> ModelConfig:
@@ -122,7 +125,13 @@ class Model(DecoderModule):
         )
 
     def count_logits(self, x_BTLD: Rows, unit_BSQ: Tensor) -> Tensor:
-        """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more."""
+        """Logits (B, S, Q, max_count + 1) of Q units' spikes in a step; the last is for more.
+
+        Raises:
+            ValueError: the model is without its head for them.
+        """
+        if self.masked_query is None or self.masked_spikes is None:
+            raise ValueError("the model has dropped its head for masked spikes")
         # Nothing is asked at the start; a query of zeros keeps the steps aligned.
         query = F.pad(self.masked_query(self.cross.tokenizer.unit(unit_BSQ)), (0, 0, 0, 0, 1, 0))
         head = self.masked_spikes
@@ -137,6 +146,10 @@ class Model(DecoderModule):
             if isinstance(module, NormLinear):
                 module.prepare()
         return self
+
+    def drop_masked_spikes(self) -> None:
+        """Drops the head for masked spikes, which is for training alone."""
+        self.masked_query = self.masked_spikes = None
 
     def latent_blocks(self) -> list[LatentBlock]:
         """The blocks, in order."""

@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
+from cortex.linear_add import LinearAdd
 from cortex.model_config import ModelConfig
 from cortex.norm_linear import NORM_EPS, NormLinear
-from kernels.linear_add import Rows, linear_add
+from kernels.linear_add import Rows
 from kernels.norm_linear import Turn
 
 
@@ -20,7 +21,7 @@ class Readout(nn.Module):
         self.heads = config.heads
         self.q = NormLinear(dim, dim)
         self.kv = NormLinear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.out = LinearAdd(dim, dim)
         self.output_norm = nn.RMSNorm(dim, eps=NORM_EPS)
         self.outputs = nn.Linear(dim, outputs)
 
@@ -36,7 +37,8 @@ class Readout(nn.Module):
 
     def add(self, query_QD: Tensor, read_QHK: Tensor) -> Tensor:
         """Query vectors (..., Q, D) with what they read (..., Q, H, K)."""
-        return linear_add(read_QHK.flatten(-2), self.out.weight, query_QD).x
+        added: Rows = self.out(read_QHK.flatten(-2), query_QD)
+        return added.x
 
     def project(self, x_QD: Tensor) -> Tensor:
         """Outputs (..., Q, outputs) of the vectors that `add` gave."""

@@ -53,11 +53,16 @@ class Tokenizer(nn.Module):
 
     def forward(self, unit: Tensor, phase: Tensor, value: Tensor) -> Tensor:
         """Columns of one shape (...) to normalised tokens (..., D)."""
+        gain = self.norm.weight
+        # Tables in int8 come as float32.
+        unit_table, phase_table, value_table = (
+            table.weight.to(gain.dtype) for table in (self.unit, self.phase, self.value)
+        )
         return token_embedding(
             unit,
             phase,
             value.clamp(0, self.max_count),
-            (self.unit.weight, self.phase.weight, self.value.weight),
-            self.norm.weight,
+            (unit_table, phase_table, value_table),
+            gain,
             NORM_EPS,
         )

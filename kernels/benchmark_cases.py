@@ -9,10 +9,22 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from kernels import event_attention, int8_matmul, step_attention, window_attention
+from kernels import event_attention, step_attention, window_attention
 from kernels.event_attention import EventColumns
-from kernels.linear_add import linear_add_reference, linear_add_triton
+from kernels.int8_epilogue import Epilogue
+from kernels.int8_linear_add import int8_linear_add_triton
+from kernels.int8_matmul import int8_matmul_triton
+from kernels.int8_norm_linear import int8_norm_linear_triton
+from kernels.int8_weight import Int8Weight, quantize_weight
+from kernels.linear_add import Rows, linear_add_reference, linear_add_triton
 from kernels.norm_linear import Activation, norm_linear_reference, norm_linear_triton
+from kernels.quantize_rows import (
+    quantize_rows_reference,
+    quantize_rows_triton,
+    quantize_with_triton,
+    rms_norm_quantize_rows_reference,
+    rms_norm_quantize_rows_triton,
+)
 from kernels.rotary import rotary_phases
 from kernels.token_embedding import token_embedding_reference, token_embedding_triton
 
@@ -21,6 +33,8 @@ EPS = 1e-6
 D, H, L, J, W = 512, 8, 8, 8, 32
 K = D // H
 TOKENS = (182, 4, 9)
+# Of activations that a calibrated scale quantises: values of about 1 in 8 bits.
+OUT_SCALE = 0.02
 
 Work = Callable[[], Tensor]
 
@@ -64,8 +78,16 @@ def cases() -> Iterator[Case]:
         yield _window_attention(samples)
     for streams in (1, 32, 512):
         yield _step_attention(streams)
+    yield _rms_norm_quantize(8448)
     for depth, columns in ((D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)):
-        yield _int8(8448, depth, columns)
+        yield _int8_matmul(8448, depth, columns)
+    for rows in (8, 64, 264, 2112, 4096, 8448):
+        yield _int8_norm_linear(rows, 3 * D, None, None)
+        yield _int8_norm_linear(rows, 4 * D, "gelu", None)
+        yield _int8_norm_linear(rows, 4 * D, "gelu", OUT_SCALE)
+        yield _int8_linear_add(rows, D, None)
+        yield _int8_linear_add(rows, 4 * D, None)
+        yield _int8_linear_add(rows, 4 * D, OUT_SCALE)
 
 
 def _bf16(*shape: int) -> Tensor:
@@ -231,27 +253,99 @@ def _step_attention(streams: int) -> Case:
     )
 
 
-def _int8(rows: int, depth: int, columns: int) -> Case:
+def _rms_norm_quantize(rows: int) -> Case:
+    x = _bf16(rows, D)
+    return Case(
+        name=f"rms_norm_quantize/{rows}x{D}",
+        kernel=lambda: rms_norm_quantize_rows_triton(x, EPS)[0],
+        baselines={"PyTorch": lambda: rms_norm_quantize_rows_reference(x, EPS)[0]},
+        bytes=rows * D * 3 + rows * 4,
+        exact=lambda: quantize_rows_reference(x.double())[0],
+    )
+
+
+def _int8_matmul(rows: int, depth: int, columns: int) -> Case:
+    """Rows that are quantised already."""
     x, weight = _bf16(rows, depth), _bf16(columns, depth) / depth**0.5
-    q, scale = int8_matmul.quantize_rows_triton(x)
-    wq, wscale = int8_matmul.quantize_weight(weight)
-    t = wq.t()
-
-    def whole() -> Tensor:
-        return int8_matmul.int8_linear_triton(
-            *int8_matmul.quantize_rows_triton(x), wq, wscale, torch.bfloat16
-        )
-
+    q, scale = quantize_rows_triton(x)
+    small = quantize_weight(weight)
+    epilogue = Epilogue(torch.bfloat16)
     return Case(
         name=f"int8_matmul/{rows}x{depth}x{columns}",
-        kernel=lambda: int8_matmul.int8_linear_triton(q, scale, wq, wscale, torch.bfloat16),
-        baselines={
-            "cuBLAS bf16": lambda: F.linear(x, weight),
-            "torch._int_mm, unscaled": lambda: torch._int_mm(q, t),
-            "quantising the rows too": whole,
-        },
+        kernel=lambda: int8_matmul_triton(q, scale, small, epilogue),
+        baselines=_products(x, weight),
         bytes=rows * depth + columns * depth + 2 * rows * columns,
         flops=2 * rows * depth * columns,
-        exact=lambda: (q.double() @ wq.double().t()) * scale.double()[:, None] * wscale.double(),
+        exact=lambda: _wide_product(q, scale, small),
         integer=True,
     )
+
+
+def _int8_norm_linear(
+    rows: int, columns: int, gelu: Activation | None, out_scale: float | None
+) -> Case:
+    x, weight = _bf16(rows, D), _bf16(columns, D) / D**0.5
+    squares = x.float().square().unflatten(1, (4, -1)).sum(-1)
+    small = quantize_weight(weight)
+
+    def exact() -> Tensor:
+        y = _wide_product(*rms_norm_quantize_rows_reference(x, EPS), small)
+        y = y if gelu is None else F.gelu(y, approximate="tanh")
+        return y if out_scale is None else (y / out_scale).clamp(-127, 127)
+
+    kind = ("_gelu" if gelu else "") + ("_int8" if out_scale else "")
+    return Case(
+        name=f"int8_norm_linear/{rows}x{D}x{columns}{kind}",
+        kernel=lambda: int8_norm_linear_triton(Rows(x), small, EPS, gelu, out_scale=out_scale),
+        baselines={
+            "bf16 kernel": lambda: norm_linear_triton(
+                x, weight, None, EPS, gelu, squares_MP=squares
+            ),
+            **_products(x, weight),
+        },
+        bytes=2 * rows * D + columns * D + (1 if out_scale else 2) * rows * columns,
+        flops=2 * rows * D * columns,
+        exact=exact,
+        integer=True,
+    )
+
+
+def _int8_linear_add(rows: int, depth: int, in_scale: float | None) -> Case:
+    """Given their scale, the rows are quantised already."""
+    x, weight, residual = _bf16(rows, depth), _bf16(D, depth) / depth**0.5, _bf16(rows, D)
+    small = quantize_weight(weight)
+    inputs = x if in_scale is None else quantize_with_triton(x, in_scale)
+
+    def exact() -> Tensor:
+        if in_scale is None:
+            return residual.double() + _wide_product(*quantize_rows_reference(x), small)
+        scale = torch.full((rows,), in_scale, device="cuda")
+        return residual.double() + _wide_product(inputs, scale, small)
+
+    return Case(
+        name=f"int8_linear_add/{rows}x{depth}x{D}{'_int8' if in_scale else ''}",
+        kernel=lambda: int8_linear_add_triton(inputs, small, residual, in_scale=in_scale).x,
+        baselines={
+            "bf16 kernel": lambda: linear_add_triton(x, weight, residual).x,
+            **_products(x, weight),
+        },
+        bytes=(1 if in_scale else 2) * rows * depth + D * depth + 4 * rows * D,
+        flops=2 * rows * depth * D,
+        exact=exact,
+        integer=True,
+    )
+
+
+def _products(x: Tensor, weight: Tensor) -> dict[str, Work]:
+    """The libraries' bare products, of the integers where these take so few rows."""
+    q, t = quantize_rows_triton(x)[0], quantize_weight(weight).q_NK.t()
+    works: dict[str, Work] = {"cuBLAS bf16": lambda: F.linear(x, weight)}
+    if len(x) > 16:
+        works["torch._int_mm, unscaled"] = lambda: torch._int_mm(q, t)
+    return works
+
+
+def _wide_product(q: Tensor, scale: Tensor, weight: Int8Weight) -> Tensor:
+    """What the 8-bit values stand for, multiplied in float64."""
+    total = q.double() @ weight.q_NK.double().t()
+    return total * scale.double()[:, None] * weight.scale_N.double()

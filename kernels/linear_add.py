@@ -344,7 +344,7 @@ def _product_kernel(  # type: ignore[no-untyped-def]
         weight_rows = row_pointers(weight_ref, first_column, columns, weight_stride, BLOCK_N)
     wait_for_inputs(PDL)
     if SPLIT == 1:
-        residual = _load_residual(
+        residual = load_residual(
             residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
         )
         first = 0
@@ -391,12 +391,12 @@ def _add_parts_kernel(  # type: ignore[no-untyped-def]
     first_row = tl.program_id(0) * BLOCK_M
     first_column = tl.program_id(1) * BLOCK_N
     wait_for_inputs(PDL)
-    residual = _load_residual(
+    residual = load_residual(
         residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
     )
     y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for part in tl.static_range(SPLIT):
-        y += _load_residual(
+        y += load_residual(
             parts_ptr + tl.full((), part, tl.int64) * rows * columns,
             first_row,
             first_column,
@@ -442,7 +442,7 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     weight_SNK = _load_shares(weight_rows, DIM, SHARES, SHARE)
     wait_for_inputs(PDL)
     # Before the rows, whose way through shared memory would hold it up.
-    residual = _load_residual(
+    residual = load_residual(
         residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
     )
     x_rows = row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M)
@@ -469,7 +469,7 @@ def _load_shares(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _load_residual(  # type: ignore[no-untyped-def]
+def load_residual(  # type: ignore[no-untyped-def]
     residual_ptr,
     first_row,
     first_column,

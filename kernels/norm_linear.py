@@ -148,7 +148,7 @@ def norm_linear_reference(
     """
     y = F.linear(F.rms_norm(x_MD, x_MD.shape[-1:], gamma_D, eps), weight_ND)
     if turn is not None:
-        return _turned_reference(y, turn)
+        return turned_reference(y, turn)
     return y if activation is None else F.gelu(y, approximate="tanh")
 
 
@@ -209,7 +209,7 @@ def norm_linear_triton(
     if squares_MP is not None:
         _check_squares(squares_MP, len(x))
     if turn is not None:
-        _check_turn(turn, columns, activation)
+        check_turn(turn, columns, activation)
     shape = (*x_MD.shape[:-1], columns)
     out = torch.empty(shape, device=x.device, dtype=x.dtype) if out is None else out
     if out.shape != shape or not out.is_contiguous():
@@ -232,7 +232,8 @@ def _tile(x_MD: Tensor, columns: int) -> Tile:
     return tile_for(len(x_MD), columns, x_MD.shape[1])
 
 
-def _turned_reference(y_MN: Tensor, turn: Turn) -> Tensor:
+def turned_reference(y_MN: Tensor, turn: Turn) -> Tensor:
+    """Plain PyTorch: (..., N) with the leading columns turned."""
     y = y_MN.reshape(-1, y_MN.shape[-1])
     heads = y[:, : turn.columns].unflatten(-1, (-1, 2 * turn.cos_TK.shape[1]))
     times = -(-len(y) // (len(turn.cos_TK) * turn.rows))
@@ -251,7 +252,8 @@ def _check_squares(squares_MP: Tensor, rows: int) -> None:
         raise ValueError(f"squares are {tuple(squares_MP.shape)} for {rows} rows")
 
 
-def _check_turn(turn: Turn, columns: int, activation: Activation | None) -> None:
+def check_turn(turn: Turn, columns: int, activation: Activation | None) -> None:
+    """Whether a layer of so many columns and this activation can turn so, else ValueError."""
     if activation is not None:
         raise ValueError("columns are turned or activated, not both")
     cos, sin = turn.cos_TK, turn.sin_TK
@@ -276,7 +278,7 @@ def _launch(
 ) -> None:
     (rows, depth), columns = x_MD.shape, len(weight_ND)
     options = {
-        **_turn_options(turn, tile),
+        **turn_options(turn, tile),
         **launch_options(x_MD),
         "DIM": depth,
         "BLOCK_M": tile.m,
@@ -340,8 +342,8 @@ def _parts(tile: Tile) -> int:
     return max(min(tile.warps, tile.k // _LEAST_DEPTH), 1)
 
 
-def _turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
-    """The kernels' arguments for a turn."""
+def turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
+    """The arguments for a turn of kernels that `load_phases` for a tile and `turn_pairs` of it."""
     if turn is None:
         empty = {"cos_ptr": None, "sin_ptr": None, "n_phases": 0, "turned_columns": 0}
         return {**empty, "HEAD": 0, "PHASE_ROWS": 1, "SHARE": 1, "PERIOD": tile.n}
@@ -434,15 +436,15 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
         # Before this weight has come, so that the next kernel may fetch its own.
         gdc_launch_dependents()
     # No kernel writes weights: they may come before whatever the kernel before still does.
-    weight = _load_parts(
+    weight = load_parts(
         weight_ptr, first_column, columns, weight_stride, DIM, BLOCK_N, BLOCK_K, PARTS
     )
     wait_for_inputs(PDL)
     if SQUARES:
         squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
-    x = _load_parts(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
+    x = load_parts(x_ptr, first_row, rows, x_stride, DIM, BLOCK_M, BLOCK_K, PARTS)
     if HEAD:
-        cos, sin = _load_phases(
+        cos, sin = load_phases(
             cos_ptr,
             sin_ptr,
             n_phases,
@@ -471,7 +473,7 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
             total = tl.sum(total, 0)
     y = _finish(product, total, eps, DIM, GELU, FAST)
     if HEAD:
-        y = _turn_pairs(y, cos, sin)
+        y = turn_pairs(y, cos, sin)
     store_tile(out_ptr, y, first_row, first_column, rows, columns)
 
 
@@ -535,7 +537,7 @@ def _norm_linear_kernel(  # type: ignore[no-untyped-def]
         if not EARLY:
             squares = _load_squares(squares_ptr, first_row, rows, SQUARES, BLOCK_M)
         if HEAD:
-            cos, sin = _load_phases(
+            cos, sin = load_phases(
                 cos_ptr,
                 sin_ptr,
                 n_phases,
@@ -550,7 +552,7 @@ def _norm_linear_kernel(  # type: ignore[no-untyped-def]
             )
         y = _finish(product, tl.sum(squares, 1), eps, DIM, GELU, FAST)
         if HEAD:
-            y = _turn_pairs(y, cos, sin)
+            y = turn_pairs(y, cos, sin)
         if TMA_STORE:
             out_ref.store([first_row, first_column], y.to(out_ref.dtype))
         else:
@@ -558,7 +560,7 @@ def _norm_linear_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _load_parts(  # type: ignore[no-untyped-def]
+def load_parts(  # type: ignore[no-untyped-def]
     base,
     first,
     rows,
@@ -596,7 +598,7 @@ def _load_squares(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _load_phases(  # type: ignore[no-untyped-def]
+def load_phases(  # type: ignore[no-untyped-def]
     cos_ptr,
     sin_ptr,
     n_phases,
@@ -634,7 +636,7 @@ def _finish(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _turn_pairs(y, cos, sin):  # type: ignore[no-untyped-def]
+def turn_pairs(y, cos, sin):  # type: ignore[no-untyped-def]
     """The tile with its pairs turned.
 
     A pair is in one thread's registers. As a sum over both of its columns, with phases spread out

@@ -45,6 +45,40 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
     assert "not a recording that the model was trained on" in other.stderr
 
 
+def test_quantize_then_report(folder: Path) -> None:
+    trained = run_binary(folder, "train", "--session=a.nwb", "--output=float", "--steps=3")
+    assert trained.returncode == 0, trained.stderr
+    made = run_binary(
+        *(folder, "quantize", "--model=float", "--session=a.nwb", "--output=int8"),
+        *("--activations=static", "--percentile=99.5", "--keep_layers=velocity.out,cross.out"),
+        *("--most_r2_lost=1", "--calibration_trials=4"),
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("kept in bf16, as asked") == 2
+    config = json.loads((folder / "int8" / "config.json").read_text())["quantization"]
+    assert config["kept"] == ["cross.out", "velocity.out"]
+    assert len(config["input_scales"]) == 4
+    case = ("--model=float", "--quantized=int8", "--session=a.nwb")
+    reported = run_binary(
+        *(folder, "quantize_report", *case, "--name=a", "--output=report"),
+        "--measured=measured",
+    )
+    assert reported.returncode == 0, reported.stderr
+    assert "static INT8 inputs, bf16 between" in reported.stdout
+    assert (folder / "report" / "scores.png").stat().st_size > 8_000
+    assert (folder / "report" / "layers.png").stat().st_size > 8_000
+    again = run_binary(
+        *(folder, "quantize_report", *case, "--name=b", "--precision=fp32"), "--measured=measured"
+    )
+    assert again.returncode == 0, again.stderr
+    table = (folder / "measured" / "quantization.md").read_text()
+    for row in ("quant/a/r2_lost", "quant/b/r2_lost", "quant/nano/weights_mb"):
+        assert f"`{row}`" in table
+    more = run_binary(folder, "train", "--session=a.nwb", "--output=m", "--init_from=int8")
+    assert more.returncode == 2
+    assert "is in int8, expected the float model" in more.stderr
+
+
 @pytest.mark.parametrize(
     ("binary", "arguments", "message"),
     [
@@ -57,6 +91,16 @@ def test_train_then_evaluate_agree(folder: Path) -> None:
             "evaluate",
             ["--session=a.nwb", "--model=model", "--oracle=none.json"],
             "none.json: cannot be read",
+        ),
+        (
+            "quantize",
+            ["--model=none", "--session=a.nwb", "--output=x"],
+            "none: no such directory",
+        ),
+        (
+            "quantize_report",
+            ["--model=a", "--model=b", "--quantized=c", "--session=a.nwb", "--name=a"],
+            "2 --model, 1 --quantized, 1 --session, 1 --name: expected as many of each",
         ),
         ("simulate", ["--output=x.nwb", "--trials=0"], "trials is 0, expected at least 1"),
         ("simulate", ["--output=none/x.nwb", "--trials=1"], "cannot be written"),

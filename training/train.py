@@ -64,6 +64,8 @@ def _train(argv: list[str]) -> None:
     split_seed = flags.FLAGS.split_seed
     splits = [split_session(s, split_seed) for s in sessions]
     init_from = load_checkpoint(Path(INIT_FROM.value)) if INIT_FROM.value else None
+    if init_from:
+        init_from.require_float()
     run_folder = Path(RUN_FOLDER.value) if RUN_FOLDER.value else None
     with (
         joined(flags.FLAGS.device) as processes,

@@ -35,9 +35,10 @@ def open_source(model: Path, recordings: tuple[Path, ...] = ()) -> Source:
         recordings: .nwb or .npz files that the model was trained on.
 
     Raises:
-        InputError: a file cannot be used, or the model does not know its units.
+        InputError: a file cannot be used, the model is in int8, or it does not know the units.
     """
     checkpoint = load_checkpoint(model)
+    checkpoint.require_float()
     sessions = [open_on_grid(path, checkpoint) for path in recordings]
     return Source(
         checkpoint=checkpoint,

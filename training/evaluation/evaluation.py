@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cortex.checkpoint import Checkpoint
 from cortex.errors import InputError
+from cortex.quantized_model import n_weights
 from cortex.session import Session
 from training.evaluation import benchmark, onset
 from training.evaluation.decoders import make_decoders
@@ -102,7 +103,7 @@ def evaluate(
         held_out_trials=tuple(test),
         model=checkpoint.name,
         model_digest=checkpoint.digest,
-        parameters=sum(p.numel() for p in checkpoint.model.parameters()),
+        parameters=n_weights(checkpoint.model),
         protocols=(
             score_per_bin(decoded, decoders.name),
             _if_possible(

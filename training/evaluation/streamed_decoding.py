@@ -9,6 +9,7 @@ import numpy as np
 
 from cortex.checkpoint import Checkpoint
 from cortex.decoder import Decoder
+from cortex.precision import Precision
 from cortex.session import FloatArray, Session
 from training.evaluation.model_trials import model_trials
 from training.samples.trial_samples import TrialSample
@@ -17,7 +18,11 @@ STREAMS_AT_ONCE = 64
 
 
 def stream_trials(
-    checkpoint: Checkpoint, session: Session, trials: Sequence[int], device: str = "cpu"
+    checkpoint: Checkpoint,
+    session: Session,
+    trials: Sequence[int],
+    device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> list[FloatArray]:
     """Velocity (n, 2) at each trial's target steps, every trial a stream that begins empty.
 
@@ -26,12 +31,13 @@ def stream_trials(
         session: the recording.
         trials: which trials.
         device: where to decode.
+        precision: of the decoder, as in Decoder.
 
     Raises:
         InputError: the session does not fit the model, or the device is not there.
     """
     samples = model_trials(checkpoint, session, trials)
-    decoder = Decoder(checkpoint, device=device, max_streams=STREAMS_AT_ONCE)
+    decoder = Decoder(checkpoint, device=device, max_streams=STREAMS_AT_ONCE, precision=precision)
     decoded: list[FloatArray] = []
     for first in range(0, len(samples), STREAMS_AT_ONCE):
         decoded += _stream(decoder, samples[first : first + STREAMS_AT_ONCE])
