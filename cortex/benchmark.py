@@ -8,6 +8,7 @@ compared with the same model in float64. With --quantized, INT8 models beside bf
 bazel run //cortex:benchmark -- --quantized --sizes=S --measured=docs/measured
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from cortex.model import Model
 from cortex.precision import to_bfloat16
 from cortex.streaming import StreamCache
 from kernels.dispatch import forced
-from kernels.gpu_time import gpu_time
+from kernels.gpu_time import eager_time, gpu_time
 from tools.measured.command_line import command_line
 from tools.measured.table import Row, measured_here, write
 
@@ -32,11 +33,11 @@ BATCHES = flags.DEFINE_list("batches", "1,8,32", "samples of a forward")
 STREAMS = flags.DEFINE_list("streams", "1,32,512,4096", "streams of a step")
 UNITS = flags.DEFINE_integer("units", 182, "units", lower_bound=1)
 EVENTS = flags.DEFINE_integer("events", 512, "events in a sample's window", lower_bound=1)
-COMPILED = flags.DEFINE_bool("compiled", False, "also torch.compile, in a graph (minutes a size)")
+COMPILED = flags.DEFINE_list(
+    "compiled", "", "rows that are also timed by torch.compile (half a minute each)"
+)
 QUANTIZED = flags.DEFINE_bool("quantized", False, "INT8 models beside bfloat16 ones")
 MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
-
-BASELINE = "PyTorch in a graph"
 
 
 def main(argv: list[str]) -> None:
@@ -44,10 +45,17 @@ def main(argv: list[str]) -> None:
     cli.no_arguments(argv)
     if not torch.cuda.is_available():
         raise InputError("the benchmark needs a GPU, and there is none here")
-    rows = [row for size in SIZES.value for row in _rows(size)]
+    rows: list[Row] = []
+    for size in SIZES.value:
+        rows += _rows(size)
+        _write(rows)
     for row in rows:
         others = ", ".join(f"{name} {value:.3f}" for name, value in row.baselines.items())
         print(f"{row.name:<36}{row.value:>9.3f} {row.unit:<12}{others}   {row.note}")
+
+
+def _write(rows: list[Row]) -> None:
+    """The table of what has been measured so far."""
     if MEASURED.value:
         name = "int8_speed" if QUANTIZED.value else "decoder_speed"
         command = command_line("//cortex:benchmark", places=("measured",))
@@ -59,7 +67,7 @@ def _rows(size: str) -> list[Row]:
     batches, streams = ([int(n) for n in flag.value] for flag in (BATCHES, STREAMS))
     rows: list[Row] = []
     if QUANTIZED.value:
-        speed = Int8Speed(size, model, events=EVENTS.value, compiled=COMPILED.value)
+        speed = Int8Speed(size, model, events=EVENTS.value, compiled=bool(COMPILED.value))
         rows.append(speed.memory_row())
         for n in tqdm(batches, desc=f"{size} forward"):
             rows += speed.forward_rows(n)
@@ -74,6 +82,7 @@ def _rows(size: str) -> list[Row]:
 
 
 def _forward_row(size: str, model: Model, samples: int) -> Row:
+    name = f"forward/{size}/batch_{samples}"
     batch = make_batch(model, samples, model.config.grid.window_steps, EVENTS.value)
     last = torch.tensor([model.config.grid.bins_per_step - 1], device="cuda")
     low = to_bfloat16(model).prepare()
@@ -91,15 +100,10 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
         time = gpu_time(work)
         cold = gpu_time(work, cold=True)
         with forced("torch"):
-            baselines = {BASELINE: gpu_time(work).median}
+            baselines = _baselines(name, work)
             plain_error = _error(work(), exact)
-            if COMPILED.value:
-                compiled = torch.compile(low, mode="max-autotune-no-cudagraphs")
-                baselines["torch.compile in a graph"] = gpu_time(
-                    lambda: compiled(batch, last)
-                ).median
     return Row(
-        name=f"forward/{size}/batch_{samples}",
+        name=name,
         value=time.median,
         unit="ms",
         p99=time.p99,
@@ -110,6 +114,7 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
 
 
 def _step_row(size: str, model: Model, streams: int) -> Row:
+    name = f"step/{size}/streams_{streams}"
     config = model.config
     batch = make_batch(model, streams, 1, max(EVENTS.value // config.grid.window_steps, 1))
     last = torch.tensor([config.grid.bins_per_step - 1], device="cuda")
@@ -123,21 +128,33 @@ def _step_row(size: str, model: Model, streams: int) -> Row:
         return cache.step(slot_B, batch)
 
     with torch.inference_mode():
-        cache.reset(*range(streams))
+        cache.reset(slot_B, torch.zeros_like(slot_B))
         # A full window, as after the first second.
         for _ in range(config.grid.window_steps):
             work()
         time = gpu_time(work)
         with forced("torch"):
-            baselines = {BASELINE: gpu_time(work).median} if streams <= 512 else {}
+            baselines = _baselines(name, work) if streams <= 512 else {}
     return Row(
-        name=f"step/{size}/streams_{streams}",
+        name=name,
         value=time.median,
         unit="ms",
         p99=time.p99,
         baselines=baselines,
         note=f"{memory / 2**20:,.0f} MiB of stream state",
     )
+
+
+def _baselines(name: str, work: Callable[[], Tensor]) -> dict[str, float]:
+    """Milliseconds of other ways to run the same plain PyTorch."""
+    baselines = {
+        "PyTorch in a graph": gpu_time(work).median,
+        "PyTorch, launched eagerly": eager_time(work).median,
+    }
+    if name in COMPILED.value:
+        compiled = torch.compile(work)
+        baselines["torch.compile in a graph"] = gpu_time(compiled).median
+    return baselines
 
 
 def _error(out: Tensor, exact: Tensor) -> float:

@@ -31,5 +31,4 @@ def make_batch(model: Model, samples: int, steps: int, events: int) -> EventBatc
         value_BSE=torch.randint(1, 3, shape) * mask,
         mask_BSE=mask,
         count_BS=mask.sum(-1),
-        first_step_B=torch.zeros(samples, dtype=torch.int64),
     ).to(torch.device("cuda"))

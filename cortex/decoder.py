@@ -1,7 +1,6 @@
 """A decoder ready to run: a loaded model with its streams."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cortex.bucket import padded
-from cortex.captured import Captured
 from cortex.checkpoint import Checkpoint, load_checkpoint
+from cortex.computed import Computed
 from cortex.errors import InputError
-from cortex.event_batch import EventBatch, collate
+from cortex.event_batch import EventBatch, collate_ragged
 from cortex.events import Events
+from cortex.graph_runner import GraphRunner, Launched, Work
 from cortex.precision import Precision, to_bfloat16
+from cortex.ragged_events import RaggedEvents
 from cortex.streaming import StreamCache
 
-# Of an EventBatch, in its order.
-COLUMNS = tuple(field.name for field in fields(EventBatch))
-
 Velocities = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int64]
+
+# Events of a window's or a stream's fullest step, in the batches that are rehearsed.
+_REHEARSED_EVENTS = (8, 16, 32, 64)
 
 
 class Decoder:
@@ -37,6 +38,7 @@ class Decoder:
         grid: the time grid.
         unit_ids: the unit vocabulary.
         velocity_unit: unit of the decoded velocity.
+        slots: streams that it has room for.
     """
 
     def __init__(
@@ -71,18 +73,19 @@ class Decoder:
         self.grid = checkpoint.model.config.grid
         self.unit_ids = checkpoint.unit_ids
         self.velocity_unit = checkpoint.velocity_unit
-        # One slot more, for the rows that only fill a batch up.
         last_bin = torch.tensor([self.grid.bins_per_step - 1], device=self.device)
+        # One slot more, for the rows that only fill a batch up.
         self._cache = StreamCache(self.model, max_streams + 1, last_bin)
+        self.slots = max_streams
         with torch.no_grad():
             self._query = self.model.velocity_query(last_bin)
-        self._spare_slot = max_streams
-        self._cache.reset(self._spare_slot)
         self._free = list(reversed(range(max_streams)))
         self._steps_done: dict[int, int] = {}
-        on_gpu = self.device.type == "cuda"
-        self._window_graphs = Captured(self._decode_windows) if on_gpu else None
-        self._step_graphs = Captured(self._decode_steps) if on_gpu else None
+        self.reset(np.array([self.slots]), np.zeros(1, np.int64))
+        self._windows: GraphRunner | None = None
+        self._steps: GraphRunner | None = None
+        if self.device.type == "cuda":
+            self._windows, self._steps = self._runners()
 
     @classmethod
     def load(
@@ -97,7 +100,6 @@ class Decoder:
         checkpoint = load_checkpoint(path)
         return cls(checkpoint, device=device, max_streams=max_streams, precision=precision)
 
-    @torch.inference_mode()
     def decode(self, windows: Sequence[Events]) -> Velocities:
         """Velocity (B, 2) at the last bin of each window.
 
@@ -105,20 +107,56 @@ class Decoder:
             windows: events with time_bin in [0, grid.window_bins). A window is a stream that begins
                 empty at its first step.
         """
-        batch = self._collate(windows, self.grid.window_steps)
-        if self._window_graphs is None:
-            return self._decode_windows(*vars(batch).values()).numpy()
-        inputs = tuple(vars(padded(batch)).values())
-        if not self._window_graphs.has(*inputs):
-            self._window_graphs.capture(*(x.to(self.device) for x in inputs))
-        return self._window_graphs(*inputs)[: len(windows)].cpu().numpy()
+        return self.launch_windows(RaggedEvents.of(windows)).wait()
+
+    @torch.inference_mode()
+    def launch_windows(self, events: RaggedEvents) -> Computed | Launched:
+        """Begins what `decode` does, of valid events in time order."""
+        if self._windows is not None:
+            return self._windows.launch(events, np.empty(0, np.int64))
+        batch = self._collate(events, self.grid.window_steps)
+        return Computed(self._decode_windows(batch).numpy())
+
+    @torch.inference_mode()
+    def launch_steps(self, slot_B: Slots, events: RaggedEvents) -> Computed | Launched:
+        """Begins to advance each of B distinct slots by one step.
+
+        Args:
+            slot_B: slots that were `reset` once.
+            events: each step's events, valid and in time order, time_bin within the step.
+        """
+        if self._steps is not None:
+            return self._steps.launch(events, slot_B)
+        batch = self._collate(events, 1)
+        return Computed(self._decode_steps(torch.from_numpy(slot_B), batch).numpy())
+
+    @torch.inference_mode()
+    def reset(self, slot_B: Slots, first_step_B: Slots) -> None:
+        """Makes B slots empty streams, after all that was launched before.
+
+        Args:
+            slot_B: distinct slots.
+            first_step_B: number of each stream's first step.
+        """
+        slots, first_steps = (
+            torch.from_numpy(x).to(self.device, non_blocking=True) for x in (slot_B, first_step_B)
+        )
+        self._cache.reset(slots, first_steps)
+
+    def window_shapes(self, max_rows: int) -> list[tuple[int, int]]:
+        """The (windows, events in the fullest) to rehearse for batches of up to max_rows."""
+        return _shapes(max_rows, self.grid.window_steps)
+
+    def step_shapes(self, max_rows: int) -> list[tuple[int, int]]:
+        """The (steps, events in the fullest) to rehearse for batches of up to max_rows."""
+        return _shapes(min(max_rows, self.slots), 1)
 
     def open(self) -> int:
         """Opens an empty stream and returns its slot. Raises InputError when all are taken."""
         if not self._free:
-            raise InputError(f"all {self._spare_slot} streams are open, expected fewer at once")
+            raise InputError(f"all {self.slots} streams are open, expected fewer at once")
         slot = self._free.pop()
-        self._cache.reset(slot)
+        self.reset(np.array([slot]), np.zeros(1, np.int64))
         self._steps_done[slot] = 0
         return slot
 
@@ -128,7 +166,6 @@ class Decoder:
             raise InputError(f"stream slot {slot} is not open")
         self._free.append(slot)
 
-    @torch.inference_mode()
     def step(self, slots: Sequence[int], events: Sequence[Events]) -> Velocities:
         """Advances each of B distinct streams by one step.
 
@@ -147,35 +184,43 @@ class Decoder:
                 raise InputError(f"stream slot {slot} is not open")
         if len(set(slots)) != len(slots):
             raise InputError(f"stream slots {list(slots)} repeat, expected distinct ones")
-        velocity = self._step(torch.tensor(slots, dtype=torch.int64), self._collate(events, 1))
+        launched = self.launch_steps(np.array(slots, np.int64), RaggedEvents.of(events))
         for slot in slots:
             self._steps_done[slot] += 1
-        return velocity.cpu().numpy()
+        return launched.wait()
 
     def context_steps(self, slot: int) -> int:
         """Steps of the window that the stream's last answer rests on."""
         return min(self._steps_done[slot], self.grid.window_steps)
 
-    def _step(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
-        if self._step_graphs is None:
-            return self._decode_steps(slot_B, *vars(batch).values())
-        batch = padded(batch)
-        spare = slot_B.new_full((len(batch.first_step_B),), self._spare_slot)
-        inputs = (spare, *vars(batch).values())
-        if not self._step_graphs.has(*inputs):
-            # On the spare slot alone: no stream may take part in a rehearsal.
-            self._step_graphs.capture(*(x.to(self.device) for x in inputs))
-        slots = torch.cat((slot_B, spare[len(slot_B) :]))
-        return self._step_graphs(slots, *inputs[1:])[: len(slot_B)]
+    def _runners(self) -> tuple[GraphRunner, GraphRunner]:
+        pool = torch.cuda.graph_pool_handle()
 
-    def _decode_windows(self, *columns: Tensor) -> Tensor:
-        batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
-        velocity: Tensor = self.model.decode(batch, self._query)[:, -1, 0]
-        return velocity
+        def runner(work: Work, n_steps: int) -> GraphRunner:
+            return GraphRunner(
+                work,
+                n_steps=n_steps,
+                bins_per_step=self.grid.bins_per_step,
+                spare_slot=self.slots,
+                device=self.device,
+                pool=pool,
+            )
 
-    def _decode_steps(self, slot_B: Tensor, *columns: Tensor) -> Tensor:
-        batch = EventBatch(**dict(zip(COLUMNS, columns, strict=True)))
+        return (
+            runner(lambda batch: self._decode_windows(batch.events), self.grid.window_steps),
+            runner(lambda batch: self._decode_steps(batch.slot_B, batch.events), 1),
+        )
+
+    def _decode_windows(self, batch: EventBatch) -> Tensor:
+        return self.model.decode(batch, self._query)[:, -1, 0]
+
+    def _decode_steps(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
         return self._cache.step(slot_B, batch)[:, 0]
 
-    def _collate(self, samples: Sequence[Events], n_steps: int) -> EventBatch:
-        return collate(samples, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
+    def _collate(self, events: RaggedEvents, n_steps: int) -> EventBatch:
+        return collate_ragged(events, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
+
+
+def _shapes(max_rows: int, n_steps: int) -> list[tuple[int, int]]:
+    rows = [1 << power for power in range((max_rows - 1).bit_length())] + [max_rows]
+    return [(n, events * n_steps) for n in rows for events in _REHEARSED_EVENTS]

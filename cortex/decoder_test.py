@@ -1,11 +1,8 @@
 """The decoder: windows are streams that begin empty, and slots are kept apart."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cortex.checkpoint import Checkpoint
 from cortex.decoder import Decoder
@@ -69,46 +66,6 @@ def test_missing_device_is_one_line(decoder: Decoder) -> None:
     with pytest.raises(InputError, match="device 'cuda:9' cannot be used") as caught:
         Decoder(decoder.checkpoint, device="cuda:9")
     assert "\n" not in str(caught.value)
-
-
-class _Replayed:
-    """What a GPU does of a graph, done by the function: one graph for each set of shapes."""
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
-        self.shapes: set[tuple[torch.Size, ...]] = set()
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        assert self.has(*inputs)
-        return self._function(*inputs)
-
-    def has(self, *inputs: Tensor) -> bool:
-        return tuple(x.shape for x in inputs) in self.shapes
-
-    def capture(self, *examples: Tensor) -> None:
-        self._function(*examples)
-        self.shapes.add(tuple(x.shape for x in examples))
-
-
-def test_graphs_of_few_shapes_give_the_same_answers(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Decoder(decoder.checkpoint, max_streams=3)
-    windows, steps = _Replayed(other._decode_windows), _Replayed(other._decode_steps)
-    monkeypatch.setattr(other, "_window_graphs", windows)
-    monkeypatch.setattr(other, "_step_graphs", steps)
-    three = [_window(0), Events.empty(), _window(1)]
-    np.testing.assert_allclose(other.decode(three), decoder.decode(three), rtol=1e-5, atol=1e-6)
-    slots = [other.open() for _ in three]
-    streamed = np.zeros((3, 2), np.float32)
-    for step in range(GRID.window_steps):
-        parts = [window.between(4 * step, 4 * step + 4).shifted(-4 * step) for window in three]
-        # All three at once, in another order each time, so that the filled row moves about.
-        order = np.roll(np.arange(3), step)
-        streamed[order] = other.step([slots[i] for i in order], [parts[i] for i in order])
-    np.testing.assert_allclose(streamed, decoder.decode(three), rtol=1e-4, atol=1e-5)
-    assert len(windows.shapes) == 1
-    assert all(shapes[0] == (4,) for shapes in steps.shapes)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

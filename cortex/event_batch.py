@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cortex.events import Events
+from cortex.ragged_events import IntColumn, RaggedEvents
 from kernels.event_attention import EventColumns
 
 
@@ -21,7 +22,6 @@ class EventBatch:
         value_BSE: spike counts; 0 where padded.
         mask_BSE: True where an event is real. Training leaves holes where it takes events away.
         count_BS: places, from the first on, that a step's events and holes lie in.
-        first_step_B: the stream's own number of each sample's first step.
     """
 
     unit_BSE: Tensor
@@ -29,7 +29,6 @@ class EventBatch:
     value_BSE: Tensor
     mask_BSE: Tensor
     count_BS: Tensor
-    first_step_B: Tensor
 
     def to(self, device: torch.device) -> "EventBatch":
         """The same batch on another device."""
@@ -51,7 +50,6 @@ def collate(
     *,
     n_steps: int,
     bins_per_step: int,
-    first_step: Sequence[int] | None = None,
 ) -> EventBatch:
     """Groups events by sample and step, without Python work per event.
 
@@ -60,34 +58,62 @@ def collate(
             from the sample's own first bin.
         n_steps: steps S of the batch.
         bins_per_step: bins in a step.
-        first_step: number of each sample's first step; 0 when not given.
     """
-    lengths = [len(sample) for sample in samples]
-    unit, time_bin, value = (
-        np.concatenate([getattr(sample, name) for sample in samples])
-        for name in ("unit", "time_bin", "value")
-    )
-    step, phase = np.divmod(time_bin, bins_per_step)
-    group = np.repeat(np.arange(len(samples)), lengths) * n_steps + step
-    counts = np.bincount(group, minlength=len(samples) * n_steps)
-    rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
-    width = max(int(counts.max(initial=0)), 1)
+    return collate_ragged(RaggedEvents.of(samples), n_steps=n_steps, bins_per_step=bins_per_step)
 
-    def scatter(column: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-        padded = np.zeros((len(samples) * n_steps, width), np.int64)
-        padded[group, rank] = column
-        return torch.from_numpy(padded.reshape(len(samples), n_steps, width))
 
-    count_BS = torch.from_numpy(counts.reshape(len(samples), n_steps))
+def collate_ragged(
+    events: RaggedEvents,
+    *,
+    n_steps: int,
+    bins_per_step: int,
+) -> EventBatch:
+    """`collate`, of samples that lie together already."""
+    n_samples = len(events)
+    places = place_events(events, n_steps=n_steps, bins_per_step=bins_per_step)
+    width = max(places.fullest, 1)
+
+    def scatter(column: IntColumn) -> Tensor:
+        padded = np.zeros((n_samples * n_steps, width), np.int64)
+        padded[places.group, places.rank] = column
+        return torch.from_numpy(padded.reshape(n_samples, n_steps, width))
+
+    count_BS = torch.from_numpy(places.counts.reshape(n_samples, n_steps))
     return EventBatch(
-        unit_BSE=scatter(unit),
-        phase_BSE=scatter(phase),
-        value_BSE=scatter(value),
+        unit_BSE=scatter(events.unit),
+        phase_BSE=scatter(places.phase),
+        value_BSE=scatter(events.value),
         mask_BSE=torch.arange(width) < count_BS[..., None],
         count_BS=count_BS,
-        first_step_B=torch.as_tensor(
-            np.zeros(len(samples), np.int64)
-            if first_step is None
-            else np.asarray(first_step, np.int64)
-        ),
     )
+
+
+@dataclass(frozen=True)
+class EventPlaces:
+    """Where each of E events goes in a batch.
+
+    Attributes:
+        group: (E,) its sample and step, as sample * n_steps + step.
+        rank: (E,) its place among that step's.
+        phase: (E,) its bin within the step.
+        counts: (samples * n_steps,) events of every step.
+    """
+
+    group: IntColumn
+    rank: IntColumn
+    phase: IntColumn
+    counts: IntColumn
+
+    @property
+    def fullest(self) -> int:
+        """Events of the step that has most."""
+        return int(self.counts.max(initial=0))
+
+
+def place_events(events: RaggedEvents, *, n_steps: int, bins_per_step: int) -> EventPlaces:
+    """Places for the events of a batch of `n_steps` steps of `bins_per_step` bins."""
+    step, phase = np.divmod(events.time_bin, bins_per_step)
+    group = np.repeat(np.arange(len(events)) * n_steps, events.count_B) + step
+    counts = np.bincount(group, minlength=len(events) * n_steps)
+    rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return EventPlaces(group, rank, phase, counts)

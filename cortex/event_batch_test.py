@@ -22,7 +22,6 @@ def test_every_event_lands_once() -> None:
 
 
 def test_silence_has_room_for_one_padded_event() -> None:
-    batch = collate([Events.empty()], n_steps=2, bins_per_step=4, first_step=[9])
+    batch = collate([Events.empty()], n_steps=2, bins_per_step=4)
     assert batch.unit_BSE.shape == (1, 2, 1)
     assert not batch.mask_BSE.any()
-    assert batch.first_step_B.tolist() == [9]

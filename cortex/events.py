@@ -76,21 +76,32 @@ class Events:
         Raises:
             InputError: columns of unequal length, or the first event out of range.
         """
+        self.check_lengths(where)
+        columns = {"unit": self.unit, "time_bin": self.time_bin, "value": self.value}
+        for name, (low, high) in event_ranges(n_units, n_bins).items():
+            column = columns[name]
+            bad = np.flatnonzero((column < low) | (column >= high))
+            if len(bad):
+                raise InputError(
+                    out_of_range(where, int(bad[0]), name, int(column[bad[0]]), low, high)
+                )
+        order = np.argsort(self.time_bin, kind="stable")
+        return Events(unit=self.unit[order], time_bin=self.time_bin[order], value=self.value[order])
+
+    def check_lengths(self, where: str) -> None:
+        """Raises InputError, saying where, unless the columns have one length."""
         if not len(self.unit) == len(self.time_bin) == len(self.value):
             raise InputError(
                 f"{where}: unit, time_bin and value must have one length, "
                 f"not {len(self.unit)}, {len(self.time_bin)} and {len(self.value)}"
             )
-        for name, column, low, high in (
-            ("unit", self.unit, 0, n_units),
-            ("time_bin", self.time_bin, 0, n_bins),
-            ("value", self.value, 1, 1 << 15),
-        ):
-            bad = np.flatnonzero((column < low) | (column >= high))
-            if len(bad):
-                raise InputError(
-                    f"{where}: event {bad[0]} has {name} {column[bad[0]]}, "
-                    f"expected {low} to {high - 1}"
-                )
-        order = np.argsort(self.time_bin, kind="stable")
-        return Events(unit=self.unit[order], time_bin=self.time_bin[order], value=self.value[order])
+
+
+def event_ranges(n_units: int, n_bins: int) -> dict[str, tuple[int, int]]:
+    """The [low, high) that each column of events must keep to, in the order they are checked."""
+    return {"unit": (0, n_units), "time_bin": (0, n_bins), "value": (1, 1 << 15)}
+
+
+def out_of_range(where: str, event: int, name: str, value: int, low: int, high: int) -> str:
+    """What is said of an event that does not keep to a range."""
+    return f"{where}: event {event} has {name} {value}, expected {low} to {high - 1}"

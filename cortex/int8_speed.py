@@ -98,7 +98,7 @@ class Int8Speed:
 
         def step(model: Model) -> Callable[[], Tensor]:
             cache = StreamCache(model, streams, self._last)
-            cache.reset(*range(streams))
+            cache.reset(slot_B, torch.zeros_like(slot_B))
             # A full window, as after the first second.
             for _ in range(config.grid.window_steps):
                 cache.step(slot_B, batch)

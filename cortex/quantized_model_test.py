@@ -101,7 +101,7 @@ def test_streaming_equals_offline(model: Model, form: str, precision: str) -> No
     offline = _decode(small).float()
     cache = StreamCache(small, 3, LAST)
     slots = torch.tensor([2, 0])
-    cache.reset(2, 0)
+    cache.reset(slots, torch.zeros_like(slots))
     streamed = []
     with torch.no_grad():
         for step in range(STEPS):

@@ -54,13 +54,12 @@ class StreamCache:
         self._next_step = torch.zeros(slots, dtype=torch.int64, device=like.device)
 
     @torch.no_grad()
-    def reset(self, *slots: int, first_step: int = 0) -> None:
-        """Makes slots empty streams whose first step has the number given."""
-        slot_B = torch.tensor(slots, device=self._next_step.device)
-        self._first_step[slot_B] = self._next_step[slot_B] = first_step - 1
+    def reset(self, slot_B: Tensor, first_step_B: Tensor) -> None:
+        """Makes B distinct slots empty streams whose first steps have the numbers given."""
+        self._first_step[slot_B] = self._next_step[slot_B] = first_step_B - 1
         self._event_sums_PJHLK[slot_B] = 0
         self._said_PJN[slot_B] = 0
-        start_BLD = self.model.start_LD.expand(len(slots), -1, -1).contiguous()
+        start_BLD = self.model.start_LD.expand(len(slot_B), -1, -1).contiguous()
         self._advance(self._plan(slot_B), Rows(start_BLD, None))
 
     def step(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
@@ -68,7 +67,7 @@ class StreamCache:
 
         Args:
             slot_B: slots to advance.
-            batch: the step's events, S = 1; first_step_B is not used.
+            batch: the step's events, S = 1.
 
         Returns:
             Velocity (B, Q, 2).

@@ -104,7 +104,8 @@ _ADD_COLUMNS = 1024
 def tile_for(rows: int, columns: int, depth: int) -> SumTile:
     """The tile for a product of bfloat16; arguments are M, N and K."""
     if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH and columns <= MOST_PARTS * _WHOLE.n:
-        return replace(_WHOLE, warps=8 if depth > 1024 else 4)
+        narrow = 8 if columns <= MOST_PARTS * 8 else _WHOLE.n
+        return replace(_WHOLE, n=narrow, warps=8 if depth > 1024 else 4)
     fitting = [tile for tile in _TILES if tile.n <= columns <= MOST_PARTS * tile.n]
     busy = (tile for tile in fitting if programs(tile, rows, columns) >= _ENOUGH_PROGRAMS)
     smallest = fitting[-1] if fitting else _TILES[-1]

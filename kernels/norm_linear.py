@@ -68,7 +68,7 @@ _TILES = (
 )
 # Fewest rows: one step over the depth, few and very few.
 _FEW = Tile(32, 64, 0, warps=4, stages=1)
-_VERY_FEW = Tile(16, 16, 0, warps=4, stages=1)
+_VERY_FEW = Tile(16, 16, 0, warps=2, stages=1)
 # As many rows as are multiplied in one step over the depth, and the deepest such step.
 _FEW_ROWS = 64
 _WHOLE_DEPTH = 1024

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cortex.errors import InputError
+from serving.engine.faults import Faults
 from serving.engine.model import Model
 
 _FILES = "config.json", "model.safetensors"
@@ -62,8 +63,14 @@ class ModelDirectory:
 
         return torch.inference_mode()
 
-    def is_fatal(self, error: Exception) -> bool:
-        """Whether the device has faulted: after that every call on it fails."""
+    def faults(self) -> Faults:
+        """A fault of the device is fatal; one for want of memory is survived without the cache."""
         import torch
 
-        return isinstance(error, torch.AcceleratorError)
+        def recover(error: Exception) -> None:
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+
+        return Faults(
+            is_fatal=lambda error: isinstance(error, torch.AcceleratorError), recover=recover
+        )

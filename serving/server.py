@@ -12,7 +12,8 @@ from typing import Literal, cast
 from absl import flags
 
 from cortex import cli
-from serving.engine.engine import EngineSettings
+from serving.engine.settings import EngineSettings
+from serving.engine.stalled import StalledPolicy
 from serving.http.gunicorn_conf import run_server
 from serving.http.settings import ServerSettings
 from serving.model_directory import ModelDirectory
@@ -25,9 +26,22 @@ _PRECISION = flags.DEFINE_enum(
     "precision", "fp32", ["fp32", "bf16"], "Of weights, activations and streams; bf16 for GPUs."
 )
 _CPU_THREADS = flags.DEFINE_integer("cpu_threads", 1, "Threads of an operation on the CPU.", 1)
-_MAX_STREAMS = flags.DEFINE_integer("max_streams", 64, "Streams open at once.", 1)
-_MAX_BATCH = flags.DEFINE_integer("max_batch", 32, "Requests in a batch.", 1)
-_MAX_QUEUE = flags.DEFINE_integer("max_queue", 512, "Requests in flight.", 1)
+_MAX_STREAMS = flags.DEFINE_integer("max_streams", 64, "Streams whose state is kept at once.", 1)
+_EVICT_IDLE_S = flags.DEFINE_float(
+    "evict_idle_s", 1.0, "Seconds without a step after which a stream may be evicted.", 0.0
+)
+_MAX_BATCH = flags.DEFINE_integer("max_batch", 32, "Windows in a batch.", 1)
+_MAX_STEP_BATCH = flags.DEFINE_integer("max_step_batch", 512, "Steps in a batch.", 1)
+_BATCH_DELAY_MS = flags.DEFINE_float(
+    "batch_delay_ms", 0.0, "Milliseconds that a batch may wait to fill.", 0.0
+)
+_MAX_QUEUE = flags.DEFINE_integer("max_queue", 8192, "Windows and steps in flight.", 1)
+_HOLD_MS = flags.DEFINE_float(
+    "hold_ms", 100.0, "Age up to which a stream's latest velocity is held.", 0.0
+)
+_DECAY_MS = flags.DEFINE_float(
+    "decay_ms", 200.0, "Milliseconds in which it then falls to zero, linearly.", 0.0
+)
 _DEADLINE_MS = flags.DEFINE_float("deadline_ms", 200.0, "Deadline unless a request says.", 1.0)
 _NOTICE_S = flags.DEFINE_float("notice_s", 2.0, "Seconds from /ready 503 to a closed port.", 0.0)
 _DRAIN_S = flags.DEFINE_float("drain_s", 10.0, "Seconds for requests in flight to finish.", 0.0)
@@ -48,7 +62,14 @@ def main(argv: list[str]) -> None:
         source=source,
         host=_HOST.value,
         port=_PORT.value,
-        engine=EngineSettings(max_batch=_MAX_BATCH.value, max_queue=_MAX_QUEUE.value),
+        engine=EngineSettings(
+            max_batch=_MAX_BATCH.value,
+            max_step_batch=_MAX_STEP_BATCH.value,
+            max_queue=_MAX_QUEUE.value,
+            batch_delay_s=_BATCH_DELAY_MS.value / 1e3,
+            evict_idle_s=_EVICT_IDLE_S.value,
+            stalled=StalledPolicy(hold_s=_HOLD_MS.value / 1e3, decay_s=_DECAY_MS.value / 1e3),
+        ),
         deadline_s=_DEADLINE_MS.value / 1e3,
         notice_s=_NOTICE_S.value,
         drain_s=_DRAIN_S.value,

@@ -16,6 +16,7 @@ from serving.http.wire import (
     DecodeRequest,
     ErrorAnswer,
     Hello,
+    LatestAnswer,
     ModelAnswer,
     StepAnswer,
     StepError,
@@ -140,6 +141,19 @@ class Client:
         request = DecodeRequest(**columns_of(events), deadline_ms=deadline_ms)
         body = self._request("POST", "/decode", msgspec.json.encode(request))
         return msgspec.json.decode(body, type=DecodeAnswer)
+
+    def latest(self, stream: int) -> LatestAnswer:
+        """A stream's velocity now, without waiting for its next step.
+
+        Args:
+            stream: its name, as Stream.hello gives it.
+
+        Raises:
+            InputError: the stream is not open.
+            ServerError: the server did not answer.
+        """
+        body = self._request("GET", f"/stream/{stream}/latest")
+        return msgspec.json.decode(body, type=LatestAnswer)
 
     @contextmanager
     def stream(self) -> Iterator[Stream]:

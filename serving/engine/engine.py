@@ -1,33 +1,37 @@
-"""The engine: one native thread that owns the model, and the host's side of it."""
+"""The engine: decodes windows and streams for many callers, on threads of its own."""
 
-import _queue
-import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
+import numpy as np
+
+from cortex.errors import InputError
 from cortex.events import Events
+from cortex.ragged_events import RaggedEvents
 from serving.engine.admission import Admission
-from serving.engine.batch_runner import BatchRunner, Outcomes
-from serving.engine.errors import EngineError, ExpiredError, NotReadyError
+from serving.engine.answers import FramesAnswer
+from serving.engine.errors import NotReadyError
+from serving.engine.host import Host
 from serving.engine.jobs import (
     CloseJob,
-    DecodeJob,
-    DecodeStream,
+    FramesJob,
     Job,
+    Kind,
     OpenJob,
     Outcome,
-    StepJob,
+    SwapJob,
     TimedJob,
+    WindowJob,
 )
-from serving.engine.model import Model, ModelCard
-from serving.engine.scheduler import Scheduler
+from serving.engine.latest import LatestVelocities
+from serving.engine.messages import Ended, Message, Serving, Swapped
+from serving.engine.model import IntArray, Model, ModelCard
+from serving.engine.model_thread import ModelThread
+from serving.engine.outbox import Outbox
 from serving.engine.service_time import ServiceTime
-from serving.engine.stream import Stream
-from serving.engine.warm_up import warm_up
+from serving.engine.settings import EngineSettings
+from serving.engine.stalled import Latest
 
 
 class State(Enum):
@@ -40,72 +44,6 @@ class State(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """Limits.
-
-    Attributes:
-        max_batch: requests in a batch at most.
-        max_queue: requests in flight at most.
-    """
-
-    max_batch: int = 32
-    max_queue: int = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchReport:
-    """One batch that ran: the kind of its jobs, how many, and how many seconds."""
-
-    kind: type[TimedJob]
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """What the engine needs of the program around it.
-
-    Attributes:
-        notify: called on the model thread after something was put out; must make the host call
-            `deliver` on its own thread soon. Calls may coalesce.
-        start_thread: starts a native thread running a function with the given arguments.
-        clock: seconds, monotonic.
-        scope: entered on the model thread around all use of the model.
-        is_fatal: tells errors after which the model cannot be used any more, such as a fault
-            of the device. They end the model thread.
-        on_batch: called by `deliver` after each batch.
-        on_death: called by `deliver` once, when the model thread has died of an error.
-    """
-
-    notify: Callable[[], object]
-    start_thread: Callable[[Callable[[], None], tuple[()]], object]
-    clock: Callable[[], float] = time.monotonic
-    scope: Callable[[], AbstractContextManager[object]] = nullcontext
-    is_fatal: Callable[[Exception], bool] = lambda error: False
-    on_batch: Callable[[BatchReport], None] = lambda report: None
-    on_death: Callable[[BaseException], object] = lambda error: None
-
-
-@dataclass(frozen=True)
-class _Ready:
-    card: ModelCard
-
-
-@dataclass(frozen=True)
-class _Ran:
-    outcomes: Outcomes
-    report: BatchReport | None
-
-
-@dataclass(frozen=True)
-class _Ended:
-    error: BaseException | None
-
-
-_Message: TypeAlias = _Ready | _Ran | _Ended
-
-
 class Engine:
     """Decodes windows and streams.
 
@@ -115,7 +53,7 @@ class Engine:
 
     Attributes:
         state: where the engine is in its life.
-        card: the model's card, once it is loaded.
+        card: the card of the model that serves, once it is loaded.
         failure: what the model thread died of.
     """
 
@@ -128,59 +66,60 @@ class Engine:
             host: the program around.
         """
         self._build = build
-        self._settings = settings
         self._host = host
-        self._service_time = ServiceTime()
+        service_time = ServiceTime()
         self._admission = Admission(
             max_queue=settings.max_queue,
-            max_batch=settings.max_batch,
-            service_time=self._service_time,
+            max_batch={Kind.WINDOW: settings.max_batch, Kind.STEP: settings.max_step_batch},
+            service_time=service_time,
         )
+        self._latest = LatestVelocities(places=settings.max_streams, policy=settings.stalled)
         self._pending: set[Job] = set()
-        # queue.SimpleQueue may have been replaced by a cooperative one that loses wake-ups
-        # between native threads; the C class never is.
-        self._in: _queue.SimpleQueue[Job | None] = _queue.SimpleQueue()
-        self._out: deque[_Message] = deque()
+        self._out: deque[Message] = deque()
+        self._thread = ModelThread(
+            settings=settings, service_time=service_time, host=host, put_out=self._put_out
+        )
+        self._swapping = False
         self.state = State.WARMING
         self.card: ModelCard | None = None
         self.failure: BaseException | None = None
 
     @property
     def pending(self) -> int:
-        """Requests submitted and not yet answered."""
+        """Requests submitted and not yet answered; the steps of one submission are one."""
         return len(self._pending)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that the model works on."""
+        return self._thread.in_flight
 
     def start(self) -> None:
         """Starts the model thread, which loads the model and then serves."""
-        self._host.start_thread(self._run, ())
+        self._thread.start(self._build)
 
-    def submit_decode(
+    def submit_window(
         self, events: Events, *, deadline_s: float, on_done: Callable[[Outcome], None]
     ) -> Job:
         """Asks for the velocity at the end of a window.
 
         Args:
-            events: the window's events.
+            events: the window's events; wrong ones are an InputError for `on_done`.
             deadline_s: seconds from now within which the answer is of use.
             on_done: called by `deliver` with an Answer or an exception.
 
         Raises:
-            InputError: an event does not fit the model.
+            InputError: the events' columns differ in length.
             NotReadyError, BusyError, InfeasibleError: the request is refused.
         """
-        card = self._ready_card()
+        events.check_lengths("window")
         now = self._host.clock()
-        self._admission.check(DecodeJob, now + deadline_s, now)
-        events = events.validated(
-            n_units=len(card.unit_ids), n_bins=card.grid.window_bins, where="window"
-        )
-        return self._send(
-            DecodeJob(submitted=now, deadline=now + deadline_s, on_done=on_done, events=events)
-        )
+        job = WindowJob(submitted=now, deadline=now + deadline_s, on_done=on_done, events=events)
+        return self._send_timed(job)
 
     def submit_step(
         self,
-        stream: DecodeStream,
+        stream: int,
         step: int,
         events: Events,
         *,
@@ -189,91 +128,181 @@ class Engine:
     ) -> Job:
         """Asks a stream for the velocity of a step.
 
-        A step that is not the stream's next is handled as StreamOrder says.
+        Of a step that is not the stream's next: the last one is answered again; before a later
+        one the missing are run empty, at most a window of them; an earlier one is refused.
 
         Args:
             stream: an open stream.
             step: its number, from 0.
-            events: its events, with time bins within the step.
+            events: its events, with time bins within the step; wrong ones are an InputError for
+                `on_done`.
             deadline_s: seconds from now within which the answer is of use.
             on_done: called by `deliver` with an Answer or an exception.
 
         Raises:
-            InputError: an event does not fit the model.
+            InputError: the events' columns differ in length.
             NotReadyError, BusyError, InfeasibleError: the request is refused.
         """
-        card = self._ready_card()
-        now = self._host.clock()
-        self._admission.check(StepJob, now + deadline_s, now)
-        events = events.validated(
-            n_units=len(card.unit_ids), n_bins=card.grid.bins_per_step, where=f"step {step}"
-        )
-        return self._send(
-            StepJob(
-                submitted=now,
-                deadline=now + deadline_s,
-                on_done=on_done,
-                stream=stream,
-                step=step,
-                events=events,
-            )
-        )
+        events.check_lengths(f"step {step}")
 
-    def submit_open(self, on_done: Callable[[Outcome], None]) -> Job:
-        """Asks for a new stream; `on_done` gets it, or BusyError when every slot is taken.
+        def done(outcome: Outcome) -> None:
+            on_done(outcome.row(0) if isinstance(outcome, FramesAnswer) else outcome)
+
+        now = self._host.clock()
+        job = FramesJob(
+            submitted=now,
+            deadline=now + deadline_s,
+            on_done=done,
+            stream_N=np.array([stream]),
+            step_N=np.array([step]),
+            events=RaggedEvents.of([events]),
+            widest=len(events),
+        )
+        return self._send_timed(job)
+
+    def submit_frames(
+        self,
+        stream_N: IntArray,
+        step_N: IntArray,
+        events: RaggedEvents,
+        *,
+        deadline_s: float,
+        on_done: Callable[[Outcome], None],
+    ) -> Job:
+        """Asks N streams for the velocity of a step each, as submit_step does of one.
+
+        Args:
+            stream_N: open streams.
+            step_N: the number of each one's step.
+            events: the steps' events.
+            deadline_s: seconds from now within which the answers are of use.
+            on_done: called by `deliver` with a FramesAnswer, in which each step fares alone, or
+                with an exception.
+
+        Raises:
+            InputError: there are no steps, or the columns do not fit each other.
+            NotReadyError, BusyError, InfeasibleError: the request is refused.
+        """
+        if not 0 < len(stream_N) == len(step_N) == len(events):
+            raise InputError(
+                f"frames: {len(stream_N)} streams, {len(step_N)} steps and {len(events)} samples "
+                "of events, expected as many of each, at least one"
+            )
+        events.check_lengths("frames")
+        now = self._host.clock()
+        job = FramesJob(
+            submitted=now,
+            deadline=now + deadline_s,
+            on_done=on_done,
+            stream_N=np.asarray(stream_N, np.int64),
+            step_N=np.asarray(step_N, np.int64),
+            events=events,
+            widest=events.widest,
+        )
+        return self._send_timed(job)
+
+    def submit_open(self, on_done: Callable[[Outcome], None], count: int = 1) -> Job:
+        """Asks for new streams; `on_done` gets their (count,) names, or an exception.
+
+        BusyError: every slot is taken by a stream that has not been idle for long.
 
         Raises:
             NotReadyError: the engine takes no requests.
         """
-        self._ready_card()
-        now = self._host.clock()
-        return self._send(OpenJob(submitted=now, deadline=float("inf"), on_done=on_done))
+        self._check_ready()
+        return self._send(OpenJob(on_done=on_done, count=count))
 
-    def submit_close(self, stream: DecodeStream, on_done: Callable[[Outcome], None]) -> Job | None:
-        """Gives a stream's slot back. Steps of it that still wait are refused.
+    def submit_close(self, stream: int, on_done: Callable[[Outcome], None]) -> Job | None:
+        """Closes a stream. Steps of it that still wait are refused.
 
         Returns None, without calling `on_done`, when the model thread is gone and its slots too.
         """
+        self._latest.closed(stream)
         if self.state in (State.STOPPED, State.FAILED):
             return None
-        now = self._host.clock()
-        return self._send(
-            CloseJob(submitted=now, deadline=float("inf"), on_done=on_done, stream=stream)
-        )
+        return self._send(CloseJob(on_done=on_done, stream=stream))
+
+    def latest(self, stream: int) -> Latest:
+        """A stream's velocity now, by the stalled policy. Never waits.
+
+        Raises:
+            InputError: the stream is not open.
+            NotReadyError: no model is loaded.
+        """
+        if self.card is None:
+            raise NotReadyError(f"the engine is {self.state.value}")
+        return self._latest.at(stream, now=self._host.clock(), step_s=self.card.grid.step_s)
+
+    def swap(self, build: Callable[[], Model], on_done: Callable[[Outcome], None]) -> Job:
+        """Serves another model, once it is loaded, warmed up and checked. The old one serves on.
+
+        Windows go to the new model from one batch to the next. Streams begin again on it, and say
+        so in their next answer. When the new model does not pass, the old one stays.
+
+        Args:
+            build: loads the model, of the same grid, units and velocity unit; runs on a thread of
+                its own.
+            on_done: called by `deliver` with the new model's card, or an exception.
+
+        Raises:
+            NotReadyError: the engine takes no requests, or a swap is under way.
+        """
+        self._check_ready()
+        if self._swapping:
+            raise NotReadyError("another swap is under way")
+        self._swapping = True
+        job = SwapJob(on_done=on_done, build=build)
+        self._pending.add(job)
+        self._thread.swap(job)
+        return job
 
     def drain(self) -> None:
         """Takes no more requests, answers those it has, and then stops."""
         if self.state in (State.WARMING, State.READY):
             self.state = State.DRAINING
-            self._in.put(None)
+            self._thread.leave()
 
     def deliver(self) -> None:
         """Hands out everything that the model thread has put out. Never waits."""
         while self._out:
             message = self._out.popleft()
-            if isinstance(message, _Ready):
+            if isinstance(message, Outbox):
+                self._hand_out(message)
+            elif isinstance(message, Serving):
                 self.card = message.card
                 if self.state is State.WARMING:
                     self.state = State.READY
-            elif isinstance(message, _Ran):
-                for job, outcome in message.outcomes:
-                    self._settle(job, outcome)
-                if message.report is not None:
-                    self._host.on_batch(message.report)
+            elif isinstance(message, Swapped):
+                self._swapping = False
+                if isinstance(message.outcome, ModelCard):
+                    self.card = message.outcome
+                self._settle(message.job, message.outcome)
             else:
-                self._ended(message.error)
+                self._ended(message)
 
-    def _ready_card(self) -> ModelCard:
-        if self.state is not State.READY or self.card is None:
+    def _check_ready(self) -> None:
+        if self.state is not State.READY:
             raise NotReadyError(f"the engine is {self.state.value}")
-        return self.card
+
+    def _send_timed(self, job: TimedJob) -> Job:
+        self._check_ready()
+        self._admission.check(job, job.submitted)
+        self._admission.enter(job)
+        return self._send(job)
 
     def _send(self, job: Job) -> Job:
         self._pending.add(job)
-        if isinstance(job, TimedJob):
-            self._admission.enter(job)
-        self._in.put(job)
+        self._thread.put(job)
         return job
+
+    def _hand_out(self, box: Outbox) -> None:
+        for decoded in box.decoded:
+            self._latest.update(decoded)
+        for job, outcome in box.outcomes:
+            self._settle(job, outcome)
+        for report in box.reports:
+            self._host.on_batch(report)
+        self._host.on_streams(box.counts)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         if job not in self._pending:
@@ -281,90 +310,22 @@ class Engine:
         self._pending.remove(job)
         if isinstance(job, TimedJob):
             self._admission.leave(job)
-        if isinstance(job, OpenJob) and job.abandoned and isinstance(outcome, Stream):
-            self.submit_close(outcome, lambda _: None)
+        elif isinstance(job, OpenJob) and isinstance(outcome, np.ndarray):
+            self._latest.opened(outcome)
+            if job.abandoned:
+                for stream in outcome.tolist():
+                    self.submit_close(stream, lambda _: None)
         if not job.abandoned:
             job.on_done(outcome)
 
-    def _ended(self, error: BaseException | None) -> None:
-        self.state = State.STOPPED if error is None else State.FAILED
-        self.failure = error
+    def _ended(self, message: Ended) -> None:
+        self.state = State.STOPPED if message.error is None else State.FAILED
+        self.failure = message.error
         for job in list(self._pending):
             self._settle(job, NotReadyError(f"the engine is {self.state.value}"))
-        if error is not None:
-            self._host.on_death(error)
+        if message.error is not None:
+            self._host.on_death(message.error)
 
-    # The model thread. It touches nothing of the host's but the queue, the deque and notify.
-
-    def _run(self) -> None:
-        error: BaseException | None = None
-        try:
-            with self._host.scope():
-                model = self._build()
-                warm_up(
-                    model,
-                    max_batch=self._settings.max_batch,
-                    service_time=self._service_time,
-                    clock=self._host.clock,
-                )
-                self._put_out(_Ready(ModelCard.of(model)))
-                self._serve(model)
-        except BaseException as caught:
-            error = caught
-        self._put_out(_Ended(error))
-
-    def _serve(self, model: Model) -> None:
-        scheduler = Scheduler(max_batch=self._settings.max_batch)
-        runner = BatchRunner(
-            model=model,
-            clock=self._host.clock,
-            service_time=self._service_time,
-            is_fatal=self._host.is_fatal,
-        )
-        leaving = False
-        while not (leaving and not scheduler):
-            for job in self._receive(wait=not scheduler):
-                if job is None:
-                    leaving = True
-                elif isinstance(job, OpenJob | CloseJob):
-                    self._put_out(_Ran([(job, runner.control(job))], None))
-                elif isinstance(job, TimedJob):
-                    scheduler.add(job)
-            self._run_batch(scheduler, runner)
-
-    def _receive(self, *, wait: bool) -> list[Job | None]:
-        jobs: list[Job | None] = []
-        try:
-            if wait:
-                jobs.append(self._in.get())
-            while True:
-                jobs.append(self._in.get_nowait())
-        except _queue.Empty:
-            return jobs
-
-    def _run_batch(self, scheduler: Scheduler, runner: BatchRunner) -> None:
-        selection = scheduler.select(self._host.clock())
-        outcomes: Outcomes = []
-        for job in selection.expired:
-            outcomes.append((job, ExpiredError("the deadline passed before the decode began")))
-        for job in selection.abandoned:
-            outcomes.append((job, EngineError("abandoned")))
-        report = None
-        if selection.batch:
-            if outcomes:
-                self._put_out(_Ran(outcomes, None))
-            start = self._host.clock()
-            outcomes, again = runner.run(selection.batch)
-            for step in again:
-                scheduler.put_back(step)
-            report = BatchReport(
-                kind=type(selection.batch[0]),
-                size=len(selection.batch),
-                seconds=self._host.clock() - start,
-            )
-        if outcomes or report is not None:
-            self._put_out(_Ran(outcomes, report))
-
-    def _put_out(self, message: _Message) -> None:
+    def _put_out(self, message: Message) -> None:
         self._out.append(message)
         self._host.notify()

@@ -1,30 +1,27 @@
-import _thread
+"""The engine on its real threads: its life, its doors, and that nobody is left waiting."""
+
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from cortex.errors import InputError
-from cortex.events import Events
+from cortex.ragged_events import RaggedEvents
 from serving.engine import fake_model
-from serving.engine.engine import Engine, EngineSettings, Host, State
-from serving.engine.errors import (
-    BusyError,
-    ExpiredError,
-    InfeasibleError,
-    ModelError,
-    NotReadyError,
-)
-from serving.engine.fake_model import DeviceFault, FakeModel
-from serving.engine.jobs import Answer, DecodeStream, Job, Outcome
-from serving.engine.model import Velocity
-from serving.engine.stream import Stream
+from serving.engine.answers import Answer, FramesAnswer
+from serving.engine.engine import State
+from serving.engine.engine_bench import EngineBench
+from serving.engine.errors import BusyError, InfeasibleError, ModelError, NotReadyError
+from serving.engine.fake_model import DeviceFault, FakeModel, FakePending
+from serving.engine.model import IntArray, Velocity
+from serving.engine.pipeline_driver import one_event
+from serving.engine.settings import EngineSettings
+from serving.engine.stalled import Freshness
 
 
 class GatedModel(FakeModel):
-    """A fake that, once armed, waits at each batch for the test to let it go."""
+    """A fake that, once armed, waits at each launch for the test to let it go."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,270 +29,202 @@ class GatedModel(FakeModel):
         self.begun = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
 
-    def decode(self, windows: "list[Events]") -> Velocity:  # type: ignore[override]
+    def launch_windows(self, events: RaggedEvents) -> FakePending:
         if self.armed:
             self.begun.release()
             assert self.go.acquire(timeout=10)
-        return super().decode(windows)
+        return super().launch_windows(events)
 
 
-class Bench:
-    """An engine, and a host that delivers when the test looks."""
-
-    def __init__(
-        self, build: Callable[[], FakeModel] = FakeModel, *, max_batch: int = 4, max_queue: int = 64
-    ) -> None:
-        self.now = 0.0
-        self.woken = threading.Event()
-        self.deaths: list[BaseException] = []
-        self.got: dict[int, Outcome] = {}
-        self.order: list[int] = []
-        self.engine = Engine(
-            build,
-            settings=EngineSettings(max_batch=max_batch, max_queue=max_queue),
-            host=Host(
-                notify=self.woken.set,
-                start_thread=_thread.start_new_thread,
-                clock=lambda: self.now,
-                is_fatal=lambda error: isinstance(error, DeviceFault),
-                on_death=self.deaths.append,
-            ),
-        )
-        self.engine.start()
-
-    def until(self, done: Callable[[], bool]) -> None:
-        end = time.monotonic() + 10
-        self.engine.deliver()
-        while not done():
-            assert self.woken.wait(max(0.0, end - time.monotonic())), "a wake-up was lost"
-            self.woken.clear()
-            self.engine.deliver()
-
-    def ready(self) -> "Bench":
-        self.until(lambda: self.engine.state is State.READY)
-        return self
-
-    def put(self, key: int) -> Callable[[Outcome], None]:
-        def done(outcome: Outcome) -> None:
-            assert key not in self.got
-            self.got[key] = outcome
-            self.order.append(key)
-
-        return done
-
-    def decode(self, key: int, value: int = 1, deadline_s: float = 10.0) -> Job:
-        return self.engine.submit_decode(
-            events(value), deadline_s=deadline_s, on_done=self.put(key)
-        )
-
-    def answer(self, key: int) -> Outcome:
-        self.until(lambda: key in self.got)
-        return self.got.pop(key)
-
-    def open(self) -> DecodeStream:
-        self.engine.submit_open(self.put(-1))
-        stream = self.answer(-1)
-        assert isinstance(stream, Stream)
-        return stream
-
-    def step(self, stream: DecodeStream, step: int, value: int = 1) -> Outcome:
-        self.engine.submit_step(stream, step, events(value), deadline_s=10.0, on_done=self.put(-2))
-        return self.answer(-2)
-
-
-def events(value: int) -> Events:
-    one = np.zeros(1, np.int64)
-    return Events(unit=one, time_bin=one, value=one + value)
-
-
-def test_a_window_is_answered() -> None:
-    bench = Bench().ready()
-    bench.decode(0, 7)
-    answer = bench.answer(0)
-    assert isinstance(answer, Answer)
-    assert (answer.velocity, answer.context_steps) == ((7.0, 1.0), 8)
-    assert not answer.late and answer.batch_size == 1
-
-
-def test_nothing_is_taken_before_ready() -> None:
-    with pytest.raises(NotReadyError, match="warming"):
-        Bench().decode(0)
-
-
-def gated(**limits: int) -> tuple[Bench, GatedModel]:
+def gated(**limits: int) -> tuple[EngineBench, GatedModel]:
     model = GatedModel()
-    bench = Bench(lambda: model, **limits).ready()
+    bench = EngineBench(lambda: model, EngineSettings(**limits)).ready()  # type: ignore[arg-type]
     model.armed = True
     model.batches.clear()
-    bench.decode(0)
+    model.ended.clear()
+    bench.window(0)
     assert model.begun.acquire(timeout=10)  # The thread is held in this batch.
     return bench, model
 
 
-def test_waiting_requests_are_batched_by_deadline() -> None:
-    bench, model = gated(max_batch=2)
-    for key, deadline_s in ((1, 9.0), (2, 8.0), (3, 7.0)):
-        bench.decode(key, deadline_s=deadline_s)
-    model.go.release(3)
-    bench.until(lambda: len(bench.got) == 4)
-    assert bench.order == [0, 3, 2, 1]
-    assert model.batches == [1, 2, 1]
+def open_stream(bench: EngineBench, count: int = 1) -> IntArray:
+    bench.engine.submit_open(bench.put("open"), count)
+    streams = bench.outcome("open")
+    assert isinstance(streams, np.ndarray)
+    return streams
 
 
-def test_an_expired_request_is_answered_and_not_computed() -> None:
-    bench, model = gated()
-    bench.decode(1, deadline_s=1.0)
-    bench.now = 2.0
-    model.go.release()
-    assert isinstance(bench.answer(1), ExpiredError)
-    assert model.batches == [1]
+@pytest.mark.parametrize("slow", [False, True])
+def test_windows_steps_and_frames_are_answered(slow: bool) -> None:
+    bench = EngineBench(lambda: FakeModel(slow=slow)).ready()
+    bench.window("window", 7)
+    answer = bench.outcome("window")
+    assert isinstance(answer, Answer) and answer.digest == "f" * 64
+    assert (answer.velocity, answer.context_steps) == ((7, 1), 8)
+    streams = open_stream(bench, 3)
+    bench.engine.submit_step(
+        int(streams[1]), 0, one_event(2), deadline_s=1.0, on_done=bench.put("step")
+    )
+    first = bench.outcome("step")
+    assert isinstance(first, Answer)
+    assert (first.velocity, first.context_steps) == ((2, 1), 1)
+    bench.engine.submit_frames(
+        streams,
+        np.array([0, 1, 0]),
+        RaggedEvents.of([one_event(value) for value in (1, 2, 3)]),
+        deadline_s=1.0,
+        on_done=bench.put("frames"),
+    )
+    frames = bench.outcome("frames")
+    assert isinstance(frames, FramesAnswer) and not frames.errors
+    assert frames.records["velocity"].tolist() == [[1, 1], [4, 2], [3, 1]]
+    assert frames.records["context_steps"].tolist() == [1, 2, 1]
+    assert [(report.kind.value, report.size) for report in bench.reports] == [
+        ("window", 1),
+        ("step", 1),
+        ("step", 3),
+    ]
 
 
-def test_an_abandoned_request_is_not_computed() -> None:
-    bench, model = gated()
-    bench.decode(1).abandon()
-    model.go.release()
-    bench.until(lambda: bench.engine.pending == 0)
-    assert model.batches == [1] and list(bench.got) == [0]
+def test_batches_that_end_at_once_do_not_overtake_those_that_are_waited_for() -> None:
+    class Unsteady(FakeModel):
+        """Some launches are done at once, and others take a moment."""
+
+        def launch_windows(self, events: RaggedEvents) -> FakePending:
+            pending = super().launch_windows(events)
+            return pending if events.value.sum() % 2 else Slow(self, pending.wait())
+
+    class Slow(FakePending):
+        def done(self) -> bool:
+            return False
+
+        def wait(self) -> Velocity:
+            time.sleep(0.0005)
+            return super().wait()
+
+    bench = EngineBench(Unsteady, EngineSettings(max_batch=1)).ready()
+    for value in range(1, 301):
+        bench.window(value, value)
+    for value in range(1, 301):
+        answer = bench.outcome(value)
+        assert isinstance(answer, Answer) and answer.velocity[0] == value
+
+
+def test_columns_that_do_not_fit_are_refused_at_the_door() -> None:
+    bench = EngineBench(FakeModel).ready()
+    one, two = np.zeros(1, np.int64), np.zeros(2, np.int64)
+    for streams, steps, samples in ((two, one, 1), (two, two, 1), (one[:0], one[:0], 0)):
+        with pytest.raises(InputError, match="frames"):
+            bench.engine.submit_frames(
+                streams, steps, RaggedEvents.silence(samples), deadline_s=1.0, on_done=print
+            )
+    assert bench.engine.pending == 0
+
+
+def test_nothing_is_taken_before_ready() -> None:
+    with pytest.raises(NotReadyError, match="warming"):
+        EngineBench(FakeModel).window(0)
 
 
 def test_busy_and_infeasible_are_refused_at_the_door() -> None:
-    bench, model = gated(max_queue=2)
-    bench.decode(1)
+    bench, model = gated(max_batch=4, max_queue=2)
+    bench.window(1)
     with pytest.raises(BusyError):
-        bench.decode(2)
+        bench.window(2)
     bench.now = 0.5
     model.go.release(2)
     bench.until(lambda: bench.engine.pending == 0)
     with pytest.raises(InfeasibleError):
-        bench.decode(3, deadline_s=0.001)
+        bench.window(3, deadline_s=0.001)
     bench.now = 5.0  # Too long ago to be believed: an idle engine tries again.
     model.go.release()
-    bench.decode(4, deadline_s=0.001)
-    assert isinstance(bench.answer(4), Answer)
+    bench.window(4, deadline_s=0.001)
+    assert isinstance(bench.outcome(4), Answer)
 
 
-def test_bad_events_are_refused_alone() -> None:
-    bench = Bench().ready()
-    bad = Events(unit=np.array([8]), time_bin=np.array([0]), value=np.array([1]))
-    with pytest.raises(InputError, match="unit 8, expected 0 to 7"):
-        bench.engine.submit_decode(bad, deadline_s=1.0, on_done=bench.put(0))
-    assert bench.engine.pending == 0
-
-
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (fake_model.RAISE, "asked to raise"),
-        (fake_model.NOT_A_NUMBER, "not finite"),
-        (fake_model.TOO_FEW, "expected"),
-    ],
+    ("value", "death"), [(fake_model.FAULT, DeviceFault), (fake_model.KILL, SystemExit)]
 )
-def test_a_failing_model_fails_the_batch_and_the_engine_goes_on(value: int, said: str) -> None:
-    bench = Bench().ready()
-    bench.decode(0, value)
-    outcome = bench.answer(0)
-    assert isinstance(outcome, ModelError) and said in str(outcome)
-    bench.decode(1)
-    assert isinstance(bench.answer(1), Answer)
-
-
-def test_a_request_with_a_nan_answer_fails_alone() -> None:
-    bench, model = gated()
-    bench.decode(1, fake_model.NOT_A_NUMBER)
-    bench.decode(2)
-    model.go.release(2)
-    bench.until(lambda: len(bench.got) == 3)
-    assert model.batches == [1, 2]
-    assert isinstance(bench.got[1], ModelError) and isinstance(bench.got[2], Answer)
-
-
-def test_a_fatal_error_fails_everybody_and_is_reported() -> None:
-    bench = Bench().ready()
-    bench.decode(0, fake_model.FAULT)
-    bench.decode(1)
+def test_what_kills_the_thread_fails_everybody_and_is_reported(
+    value: int, death: type[BaseException], slow: bool
+) -> None:
+    bench = EngineBench(lambda: FakeModel(slow=slow)).ready()
+    bench.window(0, value)
+    bench.window(1)
     bench.until(lambda: bench.engine.state is State.FAILED)
-    assert isinstance(bench.answer(0), NotReadyError)
+    assert isinstance(bench.outcome(0), NotReadyError)
     assert 1 in bench.got
     assert bench.engine.pending == 0
-    assert [type(death) for death in bench.deaths] == [DeviceFault]
+    assert [type(each) for each in bench.deaths] == [death]
     with pytest.raises(NotReadyError, match="failed"):
-        bench.decode(2)
+        bench.window(2)
 
 
 def test_a_model_that_does_not_load_is_reported() -> None:
     def build() -> FakeModel:
         raise InputError("no such model")
 
-    bench = Bench(build)
+    bench = EngineBench(build)
     bench.until(lambda: bench.engine.state is State.FAILED)
     assert str(bench.deaths[0]) == "no such model"
 
 
-def test_a_model_that_fails_the_golden_check_never_serves() -> None:
-    class Broken(FakeModel):
-        def decode(self, windows: "list[Events]") -> Velocity:  # type: ignore[override]
-            return super().decode(windows) * np.float32("nan")
-
-    bench = Bench(Broken)
-    bench.until(lambda: bench.engine.state is State.FAILED)
-    assert "golden check" in str(bench.deaths[0])
-
-
-def test_draining_leaves_nobody_waiting() -> None:
-    bench, model = gated(max_batch=2)
-    for key in range(1, 6):
-        bench.decode(key)
+@pytest.mark.parametrize("slow", [False, True])
+def test_draining_leaves_nobody_waiting(slow: bool) -> None:
+    bench = EngineBench(lambda: FakeModel(slow=slow), EngineSettings(max_batch=2)).ready()
+    for key in range(50):
+        bench.window(key)
     bench.engine.drain()
     with pytest.raises(NotReadyError, match="draining"):
-        bench.decode(9)
-    model.go.release(9)
+        bench.window(99)
     bench.until(lambda: bench.engine.state is State.STOPPED)
-    assert sorted(bench.got) == list(range(6))
+    assert sorted(bench.got) == list(range(50))  # type: ignore[type-var]
     assert all(isinstance(outcome, Answer) for outcome in bench.got.values())
 
 
-def test_a_stream_fills_repeats_and_refuses() -> None:
-    bench = Bench().ready()
-    stream = bench.open()
-    first = bench.step(stream, 0, 5)
-    assert isinstance(first, Answer) and first.velocity == (5.0, 1.0)
-    assert bench.step(stream, 0, 9) is first
-    ahead = bench.step(stream, 4, 2)
-    assert isinstance(ahead, Answer)
-    assert (ahead.filled, ahead.context_steps, ahead.velocity) == (3, 5, (7.0, 2.0))
-    assert isinstance(bench.step(stream, 2), InputError)
-    assert isinstance(bench.step(stream, 14), InputError)
-    assert stream.order.behind == 1
-    last = bench.step(stream, 13)
-    assert isinstance(last, Answer) and (last.filled, last.context_steps) == (8, 8)
+def test_an_abandoned_open_gives_its_slots_back() -> None:
+    bench = EngineBench(lambda: FakeModel(slots=2)).ready()
+    bench.engine.submit_open(bench.put("never"), 2).abandon()
+    bench.until(lambda: bench.engine.pending == 0)
+    assert len(open_stream(bench, 2)) == 2 and "never" not in bench.got
 
 
-def test_a_stream_that_the_model_failed_in_is_not_trusted_again() -> None:
-    bench = Bench().ready()
-    stream = bench.open()
-    assert isinstance(bench.step(stream, 0, fake_model.RAISE), ModelError)
-    outcome = bench.step(stream, 0)
-    assert isinstance(outcome, ModelError) and "open a new one" in str(outcome)
+def test_the_latest_velocity_ages_and_goes_with_its_stream() -> None:
+    bench = EngineBench(FakeModel).ready()
+    (stream,) = open_stream(bench).tolist()
+    assert bench.engine.latest(stream).state is Freshness.STALE
+    bench.engine.submit_step(stream, 0, one_event(6), deadline_s=1.0, on_done=bench.put(0))
+    bench.outcome(0)
+    assert bench.engine.latest(stream) == ((6.0, 1.0), 0.0, Freshness.FRESH)
+    bench.now = 0.2
+    velocity, age_s, state = bench.engine.latest(stream)
+    assert state is Freshness.DECAYING and age_s == 0.2
+    assert velocity == pytest.approx((3.0, 0.5))
+    # A repeated step is no news.
+    bench.engine.submit_step(stream, 0, one_event(6), deadline_s=1.0, on_done=bench.put(1))
+    bench.outcome(1)
+    assert bench.engine.latest(stream).age_s == 0.2
+    bench.engine.submit_close(stream, bench.put("closed"))
+    with pytest.raises(InputError, match="closed"):
+        bench.engine.latest(stream)
 
 
-def test_slots_run_out_and_come_back() -> None:
-    bench = Bench(lambda: FakeModel(max_streams=1)).ready()
-    stream = bench.open()
-    bench.engine.submit_open(bench.put(0))
-    assert isinstance(bench.answer(0), BusyError)
-    for key in (1, 2):  # Closing twice is harmless.
-        bench.engine.submit_close(stream, bench.put(key))
-    assert isinstance(bench.step(stream, 0), InputError)
-    assert bench.open().slot == stream.slot
-
-
-def test_twenty_thousand_random_cancellations_lose_nothing() -> None:
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_hundred_thousand_random_cancellations_lose_nothing(slow: bool) -> None:
     random = np.random.default_rng(0)
-    bench = Bench(max_batch=8, max_queue=10_000).ready()
-    kept: set[int] = set()
-    for key in range(20_000):
-        job = bench.decode(key)
+    bench = EngineBench(lambda: FakeModel(slow=slow), EngineSettings(max_batch=8)).ready()
+    (stream,) = open_stream(bench).tolist()
+    kept: set[object] = set()
+    step = 0
+    for key in range(50_000):
+        if random.random() < 0.1:
+            job = bench.engine.submit_step(
+                stream, step, one_event(1), deadline_s=10.0, on_done=bench.put(key)
+            )
+            step += 1
+        else:
+            job = bench.window(key)
         if random.random() < 0.5:
             job.abandon()
             bench.got.pop(key, None)
@@ -309,3 +238,11 @@ def test_twenty_thousand_random_cancellations_lose_nothing() -> None:
     assert set(bench.got) == kept
     bench.engine.drain()
     bench.until(lambda: bench.engine.state is State.STOPPED)
+
+
+def test_a_failed_batch_is_reported_to_those_in_it_and_the_engine_goes_on() -> None:
+    bench = EngineBench(lambda: FakeModel(slow=True)).ready()
+    bench.window(0, fake_model.RAISE)
+    assert isinstance(bench.outcome(0), ModelError)
+    bench.window(1)
+    assert isinstance(bench.outcome(1), Answer)

@@ -24,6 +24,11 @@ class ExpiredError(EngineError):
 
     status = 504
 
+    @classmethod
+    def unbegun(cls) -> "ExpiredError":
+        """Of a request whose batch had not begun."""
+        return cls("the deadline passed before the decode began")
+
 
 class NotReadyError(EngineError):
     """The engine is warming up, leaving, or has failed."""

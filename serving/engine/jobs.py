@@ -1,53 +1,35 @@
-"""What the engine is asked to do, and what it answers."""
+"""What the engine is asked to do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from cortex.events import Events
-from serving.engine.stream import Stream
+from cortex.ragged_events import RaggedEvents
+from serving.engine.answers import Answer, FramesAnswer
+from serving.engine.model import IntArray, Model, ModelCard
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One decoded velocity.
+class Kind(StrEnum):
+    """What a batch is made of. Its hash is a string's: an Enum's own is computed in Python."""
 
-    Attributes:
-        velocity: (x, y), in the model's velocity unit.
-        context_steps: steps that it rests on.
-        filled: missing steps of the stream that were run empty before it.
-        queue_s: seconds from submission to the start of its batch.
-        compute_s: seconds that its batch took.
-        batch_size: requests in its batch.
-        late: it was ready only after its deadline.
-    """
-
-    velocity: tuple[float, float]
-    context_steps: int
-    filled: int
-    queue_s: float
-    compute_s: float
-    batch_size: int
-    late: bool
+    WINDOW = "window"
+    STEP = "step"
 
 
-DecodeStream: TypeAlias = Stream[Answer]
-Outcome: TypeAlias = Answer | DecodeStream | Exception | None
+Outcome: TypeAlias = Answer | FramesAnswer | IntArray | ModelCard | Exception | None
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Job:
     """A request on its way through the engine.
 
     Attributes:
-        submitted: when it was submitted, on the engine's clock, in seconds.
-        deadline: when its answer stops being of use, on the same clock.
         on_done: called once, on the host's side, with the outcome.
         abandoned: its client has left; nobody waits for the outcome.
     """
 
-    submitted: float
-    deadline: float
     on_done: Callable[[Outcome], None]
     abandoned: bool = False
 
@@ -56,33 +38,90 @@ class Job:
         self.abandoned = True
 
 
-@dataclass(eq=False, kw_only=True)
-class DecodeJob(Job):
-    """Decode one whole window."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class WindowJob(Job):
+    """Decode one whole window. Its outcome is an Answer.
 
+    Attributes:
+        submitted: when it was submitted, on the engine's clock, in seconds.
+        deadline: when its answer stops being of use, on the same clock.
+        events: the window's events.
+    """
+
+    submitted: float
+    deadline: float
     events: Events
 
+    @property
+    def kind(self) -> Kind:
+        """What its batches are made of."""
+        return Kind.WINDOW
 
-@dataclass(eq=False, kw_only=True)
-class StepJob(Job):
-    """Advance one stream to `step` and decode it. `filled` counts empty steps run on the way."""
+    @property
+    def rows(self) -> int:
+        """Windows in it."""
+        return 1
 
-    stream: DecodeStream
-    step: int
-    events: Events
-    filled: int = 0
+    @property
+    def widest(self) -> int:
+        """Events of its window."""
+        return len(self.events.unit)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
+class FramesJob(Job):
+    """Advance N streams by a step each. Its outcome is a FramesAnswer; each row fares alone.
+
+    Attributes:
+        submitted: when it was submitted, on the engine's clock, in seconds.
+        deadline: when its answers stop being of use, on the same clock.
+        stream_N: the streams. Steps of a stream that is named twice are run in order.
+        step_N: the number of each stream's step.
+        events: the events of each step.
+        widest: events of the fullest of them.
+    """
+
+    submitted: float
+    deadline: float
+    stream_N: IntArray
+    step_N: IntArray
+    events: RaggedEvents
+    widest: int
+
+    @property
+    def kind(self) -> Kind:
+        """What its batches are made of."""
+        return Kind.STEP
+
+    @property
+    def rows(self) -> int:
+        """Steps in it."""
+        return len(self.stream_N)
+
+
+TimedJob: TypeAlias = WindowJob | FramesJob
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class OpenJob(Job):
-    """Open a stream."""
+    """Open `count` streams. Its outcome is their (count,) names."""
+
+    count: int
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class CloseJob(Job):
-    """Close a stream."""
+    """Close a stream. Its outcome is None."""
 
-    stream: DecodeStream
+    stream: int
 
 
-TimedJob: TypeAlias = DecodeJob | StepJob
+@dataclass(eq=False, slots=True, kw_only=True)
+class SwapJob(Job):
+    """Serve another model. Its outcome is the new model's card.
+
+    Attributes:
+        build: loads the model.
+    """
+
+    build: Callable[[], Model]

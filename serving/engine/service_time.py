@@ -1,9 +1,12 @@
 """How long a batch takes, as measured."""
 
+from serving.engine.jobs import Kind
+
 
 class ServiceTime:
-    """A moving average of batch seconds for each kind of job and each power-of-two batch size.
+    """A moving average of batch seconds for each bucket.
 
+    A bucket is a kind, a power of two of rows and a power of two of events of the fullest row.
     The model thread records and the host's thread reads; each entry is replaced whole, so no lock
     is needed. An average that has not been refreshed for `stale_s` is not used: otherwise one slow
     batch could make everything look infeasible, and nothing would run to correct it.
@@ -18,30 +21,38 @@ class ServiceTime:
         """
         self._weight = weight
         self._stale_s = stale_s
-        self._measured: dict[tuple[type, int], tuple[float, float]] = {}
+        self._measured: dict[tuple[Kind, int, int], tuple[float, float]] = {}
 
-    def record(self, kind: type, size: int, seconds: float, now: float) -> None:
-        """Adds one measured batch of `size` jobs that ended at `now`."""
-        key = kind, _bucket(size)
+    def record(self, kind: Kind, rows: int, events: int, seconds: float, now: float) -> None:
+        """Adds one measured batch that ended at `now`."""
+        key = kind, _bucket(rows), _bucket(events)
         before = self._measured.get(key)
         if before is not None:
             seconds = before[0] + self._weight * (seconds - before[0])
         self._measured[key] = seconds, now
 
-    def estimate(self, kind: type, size: int, now: float) -> float:
-        """Seconds that a batch of `size` jobs should take; 0 when nothing recent tells.
+    def estimate(self, kind: Kind, rows: int, events: int, now: float) -> float:
+        """Seconds that a batch should take; 0 when nothing recent tells.
 
-        A size never measured is taken to cost what the next smaller one costs, so that the
-        estimate errs towards trying.
+        A bucket never measured is taken to cost what the next narrower one costs, or else the
+        next smaller, so that the estimate errs towards trying.
         """
-        bucket = _bucket(size)
-        while bucket:
-            measured = self._measured.get((kind, bucket))
-            if measured is not None and now - measured[1] <= self._stale_s:
-                return measured[0]
-            bucket //= 2
+        measured = self._measured
+        row_bucket = _bucket(rows)
+        while row_bucket:
+            bucket = _bucket(events)
+            while bucket:
+                found = measured.get((kind, row_bucket, bucket))
+                if found is not None and now - found[1] <= self._stale_s:
+                    return found[0]
+                bucket >>= 1
+            row_bucket >>= 1
         return 0.0
+
+    def become(self, other: "ServiceTime") -> None:
+        """Takes over what another has measured, of a model that takes this one's place."""
+        self._measured = other._measured
 
 
 def _bucket(size: int) -> int:
-    return 1 << (size - 1).bit_length()
+    return 1 << max(size - 1, 0).bit_length()

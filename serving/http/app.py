@@ -1,17 +1,20 @@
 """The Flask application: everything but POST /decode."""
 
+import math
+
 import msgspec
 from flask import Flask, Response
 from flask_sock import Sock
 from simple_websocket import Server
 from werkzeug.exceptions import HTTPException
 
+from cortex.errors import InputError
 from serving.engine.engine import State
 from serving.engine.errors import EngineError
 from serving.http.bridge import Bridge
 from serving.http.stream_socket import PATH as STREAM_PATH
 from serving.http.stream_socket import StreamSockets
-from serving.http.wire import MAX_BODY_BYTES, ErrorAnswer, Grid, ModelAnswer
+from serving.http.wire import MAX_BODY_BYTES, ErrorAnswer, Grid, LatestAnswer, ModelAnswer
 from serving.telemetry.metrics import Metrics
 
 
@@ -55,6 +58,18 @@ def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
             )
         )
 
+    @app.get(f"{STREAM_PATH}/<int:stream>/latest")
+    def latest(stream: int) -> Response:
+        """A stream's velocity now."""
+        velocity, age_s, state = bridge.latest(stream)
+        return _json(
+            LatestAnswer(
+                velocity=velocity,
+                age_s=age_s if math.isfinite(age_s) else None,
+                state=state.value,
+            )
+        )
+
     @app.get("/metrics")
     def metrics_text() -> Response:
         """The metrics, for Prometheus."""
@@ -64,6 +79,10 @@ def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
     def stream(socket: Server) -> None:
         """One stream."""
         sockets.serve(socket)
+
+    @app.errorhandler(InputError)
+    def input_error(error: InputError) -> Response:
+        return _json(ErrorAnswer(str(error)), 400)
 
     @app.errorhandler(EngineError)
     def engine_error(error: EngineError) -> Response:

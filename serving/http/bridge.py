@@ -6,15 +6,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import gevent
+import numpy as np
 from gevent.event import AsyncResult
 from gevent.monkey import get_original
 
 from cortex.events import Events
-from serving.engine.engine import BatchReport, Engine, EngineSettings, Host, State
+from serving.engine.answers import Answer, Flag
+from serving.engine.engine import Engine, State
 from serving.engine.errors import ExpiredError, NotReadyError
-from serving.engine.jobs import Answer, DecodeJob, DecodeStream, Job, Outcome
+from serving.engine.faults import Faults
+from serving.engine.host import Host
+from serving.engine.jobs import Job, Outcome
 from serving.engine.model import Model, ModelCard
-from serving.engine.stream import Stream
+from serving.engine.outbox import BatchReport
+from serving.engine.settings import EngineSettings
+from serving.engine.stalled import Latest
 from serving.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -38,7 +44,7 @@ class Bridge:
         *,
         settings: EngineSettings,
         scope: Callable[[], AbstractContextManager[object]],
-        is_fatal: Callable[[Exception], bool],
+        faults: Faults,
         on_death: Callable[[BaseException], None],
         metrics: Metrics,
     ) -> None:
@@ -48,7 +54,7 @@ class Bridge:
             build: loads the model; runs on the model thread.
             settings: the engine's limits.
             scope: entered on the model thread around all use of the model.
-            is_fatal: tells errors after which the model cannot be used any more.
+            faults: what to do about errors of the model.
             on_death: called in a greenlet of its own when the model thread has died.
             metrics: where batches are counted.
         """
@@ -65,13 +71,18 @@ class Bridge:
                 start_thread=get_original("_thread", "start_new_thread"),
                 clock=time.monotonic,
                 scope=scope,
-                is_fatal=is_fatal,
+                faults=faults,
                 on_batch=self._count_batch,
+                on_streams=lambda counts: metrics.streams(**vars(counts)),
                 on_death=lambda error: gevent.spawn(self._on_death, error),
             ),
         )
         self.leaving = False
-        metrics.observe_engine(pending=lambda: self._engine.pending, ready=lambda: self.ready)
+        metrics.observe_engine(
+            pending=lambda: self._engine.pending,
+            in_flight=lambda: self._engine.in_flight,
+            ready=lambda: self.ready,
+        )
 
     def start(self) -> None:
         """Starts loading the model."""
@@ -103,10 +114,10 @@ class Bridge:
             EngineError: the engine refused the request or failed in it.
         """
         result: AsyncResult[Outcome] = AsyncResult()
-        job = self._engine.submit_decode(events, deadline_s=deadline_s, on_done=result.set)
+        job = self._engine.submit_window(events, deadline_s=deadline_s, on_done=result.set)
         return self._answer(job, result, deadline_s)
 
-    def step(self, stream: DecodeStream, step: int, events: Events, deadline_s: float) -> Answer:
+    def step(self, stream: int, step: int, events: Events, deadline_s: float) -> Answer:
         """Waits for a stream's velocity at a step. Raises as `decode` does."""
         result: AsyncResult[Outcome] = AsyncResult()
         job = self._engine.submit_step(
@@ -114,18 +125,46 @@ class Bridge:
         )
         return self._answer(job, result, deadline_s)
 
-    def open_stream(self) -> DecodeStream:
+    def open_stream(self) -> int:
         """Opens a stream. Raises BusyError when every slot is taken."""
         result: AsyncResult[Outcome] = AsyncResult()
-        stream = _wait(self._engine.submit_open(result.set), result, None)
-        assert isinstance(stream, Stream)
+        streams = _wait(self._engine.submit_open(result.set), result, None)
+        assert isinstance(streams, np.ndarray)
         self._metrics.streams_open.inc()
-        return stream
+        return int(streams[0])
 
-    def close_stream(self, stream: DecodeStream) -> None:
+    def close_stream(self, stream: int) -> None:
         """Gives a stream's slot back, without waiting."""
         self._metrics.streams_open.dec()
         self._engine.submit_close(stream, lambda outcome: None)
+
+    def latest(self, stream: int) -> Latest:
+        """A stream's velocity now, without waiting.
+
+        Raises:
+            InputError: the stream is not open.
+            NotReadyError: no model is loaded.
+        """
+        latest = self._engine.latest(stream)
+        self._metrics.latest(latest.state.value)
+        return latest
+
+    def swap(self, build: Callable[[], Model]) -> ModelCard:
+        """Waits until another model serves; returns its card.
+
+        Raises:
+            NotReadyError: the engine takes no requests, or a swap is under way.
+            Exception: whatever the new model failed of; the old one serves on.
+        """
+        result: AsyncResult[Outcome] = AsyncResult()
+        self._engine.swap(build, result.set)
+        outcome = result.get()
+        self._metrics.swapped(ok=isinstance(outcome, ModelCard))
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, ModelCard)
+        self._metrics.model(outcome.name, outcome.digest)
+        return outcome
 
     def stop(self, timeout_s: float) -> bool:
         """Answers what is pending and ends the model thread. False if it took too long."""
@@ -140,12 +179,11 @@ class Bridge:
     def _answer(self, job: Job, result: "AsyncResult[Outcome]", deadline_s: float) -> Answer:
         answer = _wait(job, result, deadline_s + _GRACE_S)
         assert isinstance(answer, Answer)
-        self._metrics.answered(late=answer.late, filled=answer.filled)
+        self._metrics.answered(late=Flag.LATE in answer.flags, filled=answer.filled)
         return answer
 
     def _count_batch(self, report: BatchReport) -> None:
-        kind = "window" if report.kind is DecodeJob else "step"
-        self._metrics.batch(kind, report.size, report.seconds)
+        self._metrics.batch(report.kind.value, report.size, report.seconds)
 
 
 def _wait(job: Job, result: "AsyncResult[Outcome]", timeout_s: float | None) -> Outcome:

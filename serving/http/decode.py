@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from cortex.errors import InputError
+from serving.engine.answers import Answer
 from serving.engine.errors import EngineError
-from serving.engine.jobs import Answer
 from serving.http.body import BodyError, end_connection, read_body
 from serving.http.bridge import Bridge
 from serving.http.wire import DecodeAnswer, DecodeRequest, ErrorAnswer, events_of, parse
@@ -85,12 +85,11 @@ class DecodeApp:
         return self._bridge.decode(events_of(request), deadline_s)
 
     def _payload(self, answer: Answer) -> bytes:
-        card = self._bridge.card
         return msgspec.json.encode(
             DecodeAnswer(
                 velocity=answer.velocity,
-                unit=card.velocity_unit,
-                model=card.digest,
+                unit=self._bridge.card.velocity_unit,
+                model=answer.digest,
                 context_steps=answer.context_steps,
                 queue_ms=answer.queue_s * 1e3,
                 compute_ms=answer.compute_s * 1e3,

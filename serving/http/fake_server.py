@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     def build() -> Model:
         if values["broken"]:
             raise InputError("model: broken on purpose")
-        return FakeModel(delay_s=values["delay_s"], max_streams=2)
+        return FakeModel(delay_s=values["delay_s"], slots=2)
 
     return run_server(
         ServerSettings(

@@ -164,7 +164,8 @@ def test_a_stream_decodes_in_order(client: Client) -> None:
         assert stream.step(events((0, 0, 1))).velocity == (1.0, 1.0)
         second = stream.step(events((0, 3, 2)))
         assert (second.velocity, second.context_steps, second.filled) == ((3.0, 2.0), 2, 0)
-        assert stream.step(events((0, 0, 9)), step=1).velocity == (3.0, 2.0)
+        again = stream.step(events((0, 0, 9)), step=1)
+        assert (again.velocity, again.duplicate, second.duplicate) == ((3.0, 2.0), True, False)
         ahead = stream.step(Events.empty(), step=5)
         assert (ahead.velocity, ahead.context_steps, ahead.filled) == ((3.0, 2.0), 6, 3)
         with pytest.raises(InputError, match="behind"):
@@ -174,6 +175,40 @@ def test_a_stream_decodes_in_order(client: Client) -> None:
         with pytest.raises(InputError, match="time_bin 4, expected 0 to 3"):
             stream.step(events((0, 4, 1)))
         assert stream.step(Events.empty()).context_steps == 7
+
+
+def test_the_latest_velocity_of_a_stream(client: Client) -> None:
+    with client.stream() as stream:
+        name = stream.hello.stream
+        before = client.latest(name)
+        assert (before.velocity, before.age_s, before.state) == ((0.0, 0.0), None, "stale")
+        stream.step(events((0, 0, 8)))
+        latest = client.latest(name)
+        assert latest.age_s is not None and latest.age_s > 0
+        if latest.state in ("fresh", "held"):
+            assert latest.velocity == (8.0, 1.0)
+        else:
+            assert latest.velocity[0] < 8.0
+    for other in (name, 10**30):
+        with pytest.raises(InputError, match="closed, or was never opened"):
+            for _ in range(200):
+                client.latest(other)
+                time.sleep(0.01)
+
+
+def test_an_evicted_stream_begins_again_and_says_so(client: Client) -> None:
+    with client.stream() as first:
+        first.step(events((0, 0, 8)))
+        with client.stream():
+            time.sleep(1.1)
+            with client.stream() as third:
+                again = first.step(events((0, 0, 1)))
+                assert (again.velocity, again.context_steps) == ((1.0, 1.0), 1)
+                assert again.restarted and again.filled == 0
+                assert not third.step(Events.empty()).restarted
+    text = client._request("GET", "/metrics").decode()
+    assert "cortex_streams_evicted_total 2.0" in text
+    assert "cortex_streams_restarted_total 1.0" in text
 
 
 def test_garbage_frames_get_errors_and_the_stream_goes_on(server: ServerProcess) -> None:

@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving.engine.engine import EngineSettings
+from serving.engine.faults import Faults
 from serving.engine.model import Model
+from serving.engine.settings import EngineSettings
 
 
 class ModelSource(Protocol):
@@ -24,8 +25,8 @@ class ModelSource(Protocol):
     def scope(self) -> AbstractContextManager[object]:
         """Entered on that thread around all use of the model."""
 
-    def is_fatal(self, error: Exception) -> bool:
-        """Whether the model cannot be used any more after an error."""
+    def faults(self) -> Faults:
+        """What to do about errors of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,9 @@ class CallableSource:
         """No scope."""
         return nullcontext()
 
-    def is_fatal(self, error: Exception) -> bool:
-        """Whether the error is one of those given."""
-        return isinstance(error, self.fatal)
+    def faults(self) -> Faults:
+        """The errors given are fatal."""
+        return Faults(is_fatal=lambda error: isinstance(error, self.fatal))
 
 
 @dataclass(frozen=True, kw_only=True)

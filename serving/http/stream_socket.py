@@ -7,8 +7,8 @@ import msgspec
 from simple_websocket import ConnectionClosed, Server
 
 from cortex.errors import InputError
+from serving.engine.answers import Flag
 from serving.engine.errors import BusyError, EngineError
-from serving.engine.jobs import DecodeStream
 from serving.http.bridge import Bridge
 from serving.http.wire import (
     Grid,
@@ -54,7 +54,7 @@ class StreamSockets:
             socket.close(_GOING_AWAY if leaving else _TRY_AGAIN, str(refused)[:120])
             return
         try:
-            socket.send(self._hello())
+            socket.send(self._hello(stream))
             while not self._leaving:
                 frame = self._receive(socket)
                 if len(socket.input_buffer) > MAX_BACKLOG:
@@ -89,9 +89,10 @@ class StreamSockets:
         finally:
             self._idle.discard(socket)
 
-    def _hello(self) -> str:
+    def _hello(self, stream: int) -> str:
         card = self._bridge.card
         hello = Hello(
+            stream=stream,
             model=card.digest,
             grid=Grid(**card.grid.to_dict()),
             units=len(card.unit_ids),
@@ -99,7 +100,7 @@ class StreamSockets:
         )
         return msgspec.json.encode(hello).decode()
 
-    def _answer(self, stream: DecodeStream, frame: str | bytes) -> str:
+    def _answer(self, stream: int, frame: str | bytes) -> str:
         start = time.monotonic()
         step: int | None = None
         status = 200
@@ -118,14 +119,16 @@ class StreamSockets:
         self._metrics.request(PATH, status, time.monotonic() - start)
         return msgspec.json.encode(answer).decode()
 
-    def _step(self, stream: DecodeStream, request: StepRequest) -> StepAnswer:
+    def _step(self, stream: int, request: StepRequest) -> StepAnswer:
         answer = self._bridge.step(stream, request.step, events_of(request), self._deadline_s)
         return StepAnswer(
             step=request.step,
             velocity=answer.velocity,
             context_steps=answer.context_steps,
             filled=answer.filled,
-            model=self._bridge.card.digest,
+            duplicate=Flag.DUPLICATE in answer.flags,
+            restarted=Flag.RESTARTED in answer.flags,
+            model=answer.digest,
             queue_ms=answer.queue_s * 1e3,
             compute_ms=answer.compute_s * 1e3,
         )

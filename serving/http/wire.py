@@ -66,8 +66,13 @@ class ModelAnswer(msgspec.Struct):
 
 
 class Hello(msgspec.Struct, tag="hello"):
-    """The first frame of a stream, from the server. `units` counts the model's units."""
+    """The first frame of a stream, from the server.
 
+    stream: names the stream, as in GET /stream/NAME/latest.
+    units: how many the model has.
+    """
+
+    stream: int
     model: str
     grid: Grid
     units: int
@@ -84,15 +89,34 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StepAnswer(msgspec.Struct):
-    """The answer to a StepRequest. `filled` counts missing steps run empty before it."""
+    """The answer to a StepRequest.
+
+    filled: missing steps that were run empty before it.
+    duplicate: the step had been answered; this is that answer again.
+    restarted: the stream's state had been lost, and begins with this step.
+    """
 
     step: int
     velocity: tuple[float, float]
     context_steps: int
     filled: int
+    duplicate: bool
+    restarted: bool
     model: str
     queue_ms: float
     compute_ms: float
+
+
+class LatestAnswer(msgspec.Struct):
+    """The answer to GET /stream/NAME/latest: a velocity to drive a device with now.
+
+    age_s: seconds since the step that it rests on came; None before the first.
+    state: "fresh", or, where the next step is missing: "held", "decaying" to zero, "stale".
+    """
+
+    velocity: tuple[float, float]
+    age_s: float | None
+    state: str
 
 
 class StepError(msgspec.Struct):

@@ -44,7 +44,7 @@ class WorkerProcess:
             settings.source.build,
             settings=settings.engine,
             scope=settings.source.scope,
-            is_fatal=settings.source.is_fatal,
+            faults=settings.source.faults(),
             on_death=_die,
             metrics=metrics,
         )

@@ -79,22 +79,60 @@ class Metrics:
         self._filled = Counter(
             "cortex_filled_steps_total", "Missing stream steps run empty.", registry=registry
         )
+        self._evicted = Counter(
+            "cortex_streams_evicted_total",
+            "Streams whose state gave way to another's.",
+            registry=registry,
+        )
+        self._restarted = Counter(
+            "cortex_streams_restarted_total",
+            "Streams that began again because their state was lost.",
+            registry=registry,
+        )
+        self._behind = Counter(
+            "cortex_steps_behind_total",
+            "Steps refused because their stream had moved past them.",
+            registry=registry,
+        )
+        self._latest = Counter(
+            "cortex_latest_total",
+            "Reads of a stream's latest velocity, by how fresh it was.",
+            ["state"],
+            registry=registry,
+        )
+        self._swaps = Counter(
+            "cortex_swaps_total",
+            "Attempts to serve another model.",
+            ["outcome"],
+            registry=registry,
+        )
         self.streams_open = Gauge("cortex_streams_open", "Streams open.", registry=registry)
         self._queue_depth = Gauge(
             "cortex_queue_depth", "Requests in the engine.", registry=registry
+        )
+        self._in_flight = Gauge(
+            "cortex_batches_in_flight", "Batches that the model works on.", registry=registry
         )
         self._ready = Gauge("cortex_ready", "1 while requests are wanted.", registry=registry)
         self._model = Gauge(
             "cortex_model_info", "The model served.", ["name", "digest"], registry=registry
         )
 
-    def observe_engine(self, *, pending: Callable[[], float], ready: Callable[[], bool]) -> None:
-        """Says where to read the queue depth and readiness from when Prometheus asks."""
+    def observe_engine(
+        self,
+        *,
+        pending: Callable[[], float],
+        in_flight: Callable[[], float],
+        ready: Callable[[], bool],
+    ) -> None:
+        """Says where to read what the engine holds, and readiness, when Prometheus asks."""
         self._queue_depth.set_function(pending)
+        self._in_flight.set_function(in_flight)
         self._ready.set_function(ready)
 
     def model(self, name: str, digest: str) -> None:
         """The model that is served from now on."""
+        self._model.clear()
         self._model.labels(name, digest).set(1)
 
     def request(self, endpoint: str, status: int, seconds: float) -> None:
@@ -121,6 +159,20 @@ class Metrics:
         """One batch that ran."""
         self._batch_size.labels(kind).observe(size)
         self._batch_seconds.labels(kind).observe(seconds)
+
+    def streams(self, *, evicted: int, restarted: int, behind: int) -> None:
+        """What happened to streams since the last call."""
+        self._evicted.inc(evicted)
+        self._restarted.inc(restarted)
+        self._behind.inc(behind)
+
+    def latest(self, state: str) -> None:
+        """One read of a stream's latest velocity."""
+        self._latest.labels(state).inc()
+
+    def swapped(self, *, ok: bool) -> None:
+        """One attempt to serve another model."""
+        self._swaps.labels("swapped" if ok else "refused").inc()
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

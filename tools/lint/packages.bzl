@@ -9,6 +9,7 @@ LINTED_PACKAGES = [
     "serving/client",
     "serving/engine",
     "serving/http",
+    "serving/load",
     "serving/replay",
     "serving/telemetry",
     "tools/bazel",

@@ -117,7 +117,6 @@ class TrialTensors:
                 value_BSE=self._value_NSE[row].long(),
                 mask_BSE=mask,
                 count_BS=count,
-                first_step_B=torch.zeros_like(start_B),
             ),
             velocity_BSP2=self._velocity_NSP2[row],
             labelled_BSP=self._labelled_NSP[row] & inside[:, :, None],

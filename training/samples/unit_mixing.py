@@ -56,7 +56,6 @@ def mix_units(
             -1,
         ),
         count_BS=torch.full_like(own.count_BS, own.mask_BSE.shape[-1]) + other.count_BS,
-        first_step_B=own.first_step_B,
     )
     both_BSP = batch.labelled_BSP & mates.labelled_BSP
     weight_BSP = share_B[:, None, None] * both_BSP

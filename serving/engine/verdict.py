@@ -1,0 +1,64 @@
+"""What becomes of a step, by where its stream is."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from cortex.errors import InputError
+from serving.engine.errors import BusyError
+from serving.engine.model import IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Verdict(IntEnum):
+    """What to do with a step.
+
+    RUN: it is the stream's next.
+    FILL: steps before it are missing: run one of them empty.
+    DUPLICATE: it was the last to be answered.
+    BEHIND: the stream has moved past it.
+    AHEAD: more than a window of steps is missing before it.
+    NO_SLOT: the stream's state was lost, and every slot is taken.
+    """
+
+    RUN = 0
+    FILL = 1
+    DUPLICATE = 2
+    BEHIND = 3
+    AHEAD = 4
+    NO_SLOT = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """B steps judged.
+
+    Attributes:
+        verdict_B: a Verdict each.
+        slot_B: where the stream's state is; -1 where there is none.
+        restarted_B: the slot is new to the stream: reset it to begin with this step.
+    """
+
+    verdict_B: IntArray
+    slot_B: IntArray
+    restarted_B: BoolArray
+
+
+def refusal(verdict: Verdict, *, step: int, expected: int, window_steps: int) -> Exception:
+    """What is said of a step that is not run."""
+    if verdict is Verdict.BEHIND:
+        return InputError(f"step {step} is behind the stream, expected {expected} or later")
+    if verdict is Verdict.AHEAD:
+        return InputError(
+            f"step {step} is {step - expected} ahead of the stream, at most {window_steps} can be "
+            "filled: open a new stream"
+        )
+    return BusyError("the stream's state was evicted, and every stream slot is taken")
+
+
+def closed(stream: int) -> Exception:
+    """What is said of a step of a stream that is not open."""
+    return InputError(f"stream {stream} is closed, or was never opened")
