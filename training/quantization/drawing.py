@@ -39,13 +39,14 @@ def draw_scores(cases: Sequence[Case], path: Path) -> None:
             )
             panel.annotate(
                 f"{each.r2:.4f}",
-                (place, each.r2),
+                (place, high),
                 textcoords="offset points",
-                xytext=(6, 4),
+                xytext=(0, 4),
+                ha="center",
                 fontsize=7,
             )
         panel.set_xticks(range(len(FORMS)), [key.replace("_", "\n") for key in FORMS], fontsize=8)
-        panel.set_xlim(-0.5, len(FORMS) - 0.1)
+        panel.set_xlim(-0.5, len(FORMS) - 0.5)
         panel.set_title(f"{case.name} ({case.source.name})", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("velocity R2, streamed, 95 % interval")

@@ -76,7 +76,9 @@ def measured_rows(cases: Sequence[Case]) -> list[Row]:
                 f"{case.r2_lost_alone[worst]:.1e}",
             )
         )
-    largest = {c.source.name: c for c in sorted(cases, key=lambda c: weights_mb(c.source.model))}
+    # Of equally large ones, the first.
+    by_size = sorted(reversed(cases), key=lambda case: weights_mb(case.source.model))
+    largest = {case.source.name: case for case in by_size}
     return [*rows, *(_weights_row(case) for case in largest.values())]
 
 
