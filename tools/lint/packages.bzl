@@ -23,6 +23,7 @@ LINTED_PACKAGES = [
     "training/evaluation",
     "training/fitting",
     "training/oracle",
+    "training/quantization",
     "training/rivals",
     "training/samples",
 ]
