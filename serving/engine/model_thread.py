@@ -16,6 +16,9 @@ from serving.engine.service_time import ServiceTime
 from serving.engine.settings import EngineSettings
 from serving.engine.warm_up import warm_up
 
+# Long enough for another thread to wake and take the interpreter, in seconds.
+_TURN_S = 1e-6
+
 
 @dataclass(frozen=True)
 class _Leave:
@@ -206,8 +209,13 @@ class ModelThread:
             self._finish(pipeline)
 
     def _finish(self, pipeline: Pipeline) -> None:
-        pipeline.finish(_result_of(pipeline.in_flight[0].pending))
+        pending = pipeline.in_flight[0].pending
+        at_once = pending.done()
+        pipeline.finish(_result_of(pending))
         self._deliver(pipeline)
+        if at_once and pipeline.busy:
+            # Nothing was waited for: the host's thread has not had the interpreter, and is owed it.
+            self._host.sleep(_TURN_S)
 
     def _patience(self, pipeline: Pipeline) -> float | None:
         """Seconds to wait for something to arrive; None for as long as it takes."""

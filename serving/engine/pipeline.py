@@ -91,7 +91,12 @@ class Pipeline:
     @property
     def ended(self) -> bool:
         """Whether it is leaving and everything is answered."""
-        return self.leaving and not self.in_flight and not any(map(len, self._lanes.values()))
+        return self.leaving and not self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is in the model."""
+        return bool(self.in_flight) or any(map(len, self._lanes.values()))
 
     def take(self, job: Job) -> None:
         """Queues a request; opens or closes a stream."""

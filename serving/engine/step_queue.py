@@ -100,8 +100,10 @@ class StepQueue:
         if not len(records):
             return
         number = records["block"]
-        bounds = (number[1:] != number[:-1]).nonzero()[0] + 1
-        starts, stops = [0, *bounds.tolist()], [*bounds.tolist(), len(number)]
+        bounds: list[int] = []
+        if np.count_nonzero(number != number[0]):
+            bounds = ((number[1:] != number[:-1]).nonzero()[0] + 1).tolist()
+        starts, stops = [0, *bounds], [*bounds, len(number)]
         for start, stop in zip(starts, stops, strict=True):
             block = self._blocks[int(number[start])]
             yield block, slice(start, stop)
