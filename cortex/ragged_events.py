@@ -91,10 +91,13 @@ class RaggedEvents:
 
     def take(self, rows: npt.NDArray[np.int64]) -> "RaggedEvents":
         """Some of the samples, in the order given."""
+        in_a_row = len(rows) > 0 and bool((rows == np.arange(rows[0], rows[0] + len(rows))).all())
+        if in_a_row and len(rows) == len(self):
+            return self
         count_R = self.count_B[rows]
         stop_B = np.cumsum(self.count_B)
         index: npt.NDArray[np.int64] | slice
-        if len(rows) and (np.diff(rows) == 1).all():
+        if in_a_row:
             index = slice(int(stop_B[rows[0]] - count_R[0]), int(stop_B[rows[-1]]))
         else:
             before_R = np.cumsum(count_R) - count_R
@@ -136,10 +139,9 @@ class RaggedEvents:
         stop_B = np.cumsum(self.count_B)
         for name, (low, high) in event_ranges(n_units, n_bins).items():
             column = getattr(self, name)
-            wrong = (column < low) | (column >= high)
-            if not wrong.any():
+            if _within(column, low, high):
                 continue
-            bad = np.flatnonzero(wrong)
+            bad = np.flatnonzero((column < low) | (column >= high))
             rows, first_bad = np.unique(np.searchsorted(stop_B, bad, "right"), return_index=True)
             for row, event in zip(rows.tolist(), bad[first_bad].tolist(), strict=True):
                 if row not in errors:
@@ -161,7 +163,9 @@ class RaggedEvents:
         )
 
     def _in_time_order(self, n_bins: int) -> "RaggedEvents":
-        at = np.repeat(np.arange(len(self)) * n_bins, self.count_B) + self.time_bin
+        at = self.time_bin
+        if len(self) > 1:
+            at = np.repeat(np.arange(len(self)) * n_bins, self.count_B) + at
         if (at[1:] >= at[:-1]).all():
             return self
         order = np.argsort(at, kind="stable")
@@ -171,3 +175,9 @@ class RaggedEvents:
             value=self.value[order],
             count_B=self.count_B,
         )
+
+
+def _within(column: IntColumn, low: int, high: int) -> bool:
+    """Whether all values are in [low, high): with one look, as what is below `low` wraps around."""
+    above = (column - low if low else column).view(f"u{column.dtype.itemsize}")
+    return bool(above.max(initial=0) < high - low)

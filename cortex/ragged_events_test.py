@@ -9,7 +9,10 @@ from cortex.errors import InputError
 from cortex.events import Events
 from cortex.ragged_events import RaggedEvents
 
-_EVENT = st.tuples(st.integers(-1, 4), st.integers(-1, 6), st.integers(0, 3))
+_EXTREME = st.sampled_from([-(1 << 63), (1 << 63) - 1])
+_EVENT = st.tuples(
+    st.integers(-1, 4) | _EXTREME, st.integers(-1, 6) | _EXTREME, st.integers(0, 3) | _EXTREME
+)
 _SAMPLES = st.lists(st.lists(_EVENT, max_size=5), max_size=6)
 
 

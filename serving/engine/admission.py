@@ -63,6 +63,7 @@ class Admission:
     def check(self, request: Request, now: float) -> None:
         """Raises BusyError or InfeasibleError if a request may not enter at a time."""
         asked, rows, deadline = request.kind, request.rows, request.deadline
+        estimate = self._service_time.estimate
         if self.in_flight + rows > self._max_queue:
             raise BusyError(
                 f"{self.in_flight} windows and steps are in flight, and at most "
@@ -77,11 +78,10 @@ class Admission:
             if kind is asked:
                 total, widest = total + rows, max(widest, request.widest)
             limit = self._max_batch[kind]
-            full, rest = divmod(total, limit)
-            if full:
-                needed += full * self._service_time.estimate(kind, limit, widest, now)
-            if rest:
-                needed += self._service_time.estimate(kind, rest, widest, now)
+            if total >= limit:
+                needed += total // limit * estimate(kind, limit, widest, now)
+            if rest := total % limit:
+                needed += estimate(kind, rest, widest, now)
         if now + needed > deadline:
             raise InfeasibleError(
                 f"deadline is in {(deadline - now) * 1e3:.1f} ms, "

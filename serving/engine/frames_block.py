@@ -37,21 +37,22 @@ class FramesBlock:
             n_units: size of its vocabulary.
         """
         size_J = np.array([len(job.stream_N) for job in jobs])
-        stop_J = np.cumsum(size_J)
         self._jobs = jobs
-        self._start_J, self._left_J = stop_J - size_J, size_J
-        self._job_N = np.repeat(np.arange(len(jobs)), size_J)
+        self._start_J = size_J.cumsum() - size_J
+        self._size_J = self._left_J = size_J
+        self._job_N = np.arange(len(jobs)).repeat(size_J)
         self.stream_N: IntArray = np.concatenate([job.stream_N for job in jobs])
         self.step_N: IntArray = np.concatenate([job.step_N for job in jobs])
-        self.submitted_N = np.repeat([job.submitted for job in jobs], size_J)
-        self.deadline_N = np.repeat([job.deadline for job in jobs], size_J)
+        self.submitted_N = np.array([job.submitted for job in jobs])[self._job_N]
+        self.deadline_N = np.array([job.deadline for job in jobs])[self._job_N]
         self.events, wrong = RaggedEvents.concatenate([job.events for job in jobs]).validated(
             n_units=n_units,
             n_bins=grid.bins_per_step,
             where=lambda row: f"step {self.step_N[row]}",
         )
         self.wrong: dict[int, InputError] = wrong
-        for row in np.flatnonzero(self.step_N < 0).tolist():
+        negative_N = self.step_N < 0
+        for row in np.flatnonzero(negative_N).tolist() if np.count_nonzero(negative_N) else ():
             wrong[row] = InputError(f"step is {self.step_N[row]}, expected 0 or more")
         self._answers = np.zeros(len(self), ANSWER)
         self._errors: dict[int, dict[int, Exception]] = {}
@@ -63,10 +64,12 @@ class FramesBlock:
     @property
     def settled(self) -> bool:
         """Whether every step has its answer or its error."""
-        return not self._left_J.any()
+        return not np.count_nonzero(self._left_J)
 
     def abandoned(self, rows: IntArray) -> npt.NDArray[np.bool_]:
-        """Of which rows the clients have left."""
+        """Of which distinct rows the clients have left."""
+        if not any(job.abandoned for job in self._jobs):
+            return np.zeros(len(rows), bool)
         abandoned_J = np.array([job.abandoned for job in self._jobs])
         mask: npt.NDArray[np.bool_] = abandoned_J[self._job_N[rows]]
         return mask
@@ -86,12 +89,15 @@ class FramesBlock:
         return self._settle(rows, digests)
 
     def _settle(self, rows: IntArray, digests: tuple[str, ...]) -> Finished:
-        settled_J = np.bincount(self._job_N[rows], minlength=len(self._jobs))
+        if len(rows) == len(self):
+            settled_J = self._size_J
+        else:
+            settled_J = np.bincount(self._job_N[rows], minlength=len(self._jobs))
         self._left_J = self._left_J - settled_J
         finished: Finished = []
-        for j in np.flatnonzero((settled_J > 0) & (self._left_J == 0)).tolist():
-            start = self._start_J[j]
-            records = self._answers[start : start + len(self._jobs[j].stream_N)]
+        for j in ((settled_J > 0) & (self._left_J == 0)).nonzero()[0].tolist():
+            job, start = self._jobs[j], int(self._start_J[j])
+            records = self._answers[start : start + len(job.stream_N)]
             answer = FramesAnswer(records=records, errors=self._errors.pop(j, {}), digests=digests)
-            finished.append((self._jobs[j], answer))
+            finished.append((job, answer))
         return finished

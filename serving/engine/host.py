@@ -20,6 +20,7 @@ class Host:
             call `deliver` on its own thread soon. Calls may coalesce.
         start_thread: starts a native thread running a function with the given arguments.
         clock: seconds, monotonic.
+        sleep: blocks a native thread for so many seconds.
         scope: entered around all use of the model, on each thread that uses it.
         faults: what to do about errors of the model.
         on_batch: called by `deliver` after each batch.
@@ -30,6 +31,7 @@ class Host:
     notify: Callable[[], object]
     start_thread: Callable[[Callable[..., None], tuple[Any, ...]], object]
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
     scope: Callable[[], AbstractContextManager[object]] = nullcontext
     faults: Faults = field(default_factory=Faults)
     on_batch: Callable[[BatchReport], None] = lambda report: None

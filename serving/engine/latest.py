@@ -5,6 +5,7 @@ import numpy as np
 from cortex.errors import InputError
 from serving.engine.model import IntArray
 from serving.engine.outbox import Decoded
+from serving.engine.records import where
 from serving.engine.stalled import Latest, StalledPolicy
 
 
@@ -40,9 +41,9 @@ class LatestVelocities:
     def update(self, decoded: Decoded) -> None:
         """Steps were decoded. Those of streams that are closed by now are left out."""
         place_B = decoded.stream_B % self._places
-        mine_B = self._stream[place_B] == decoded.stream_B
-        self._velocity[place_B[mine_B]] = decoded.velocity_B2[mine_B]
-        self._submitted[place_B[mine_B]] = decoded.submitted_B[mine_B]
+        mine = where(self._stream[place_B] == decoded.stream_B)
+        self._velocity[place_B[mine]] = decoded.velocity_B2[mine]
+        self._submitted[place_B[mine]] = decoded.submitted_B[mine]
 
     def at(self, stream: int, *, now: float, step_s: float) -> Latest:
         """A stream's velocity now.

@@ -1,4 +1,4 @@
-"""The native threads that a model runs on."""
+"""The native thread that a model runs on."""
 
 import _queue
 from collections.abc import Callable
@@ -10,23 +10,19 @@ from serving.engine.errors import ModelError
 from serving.engine.host import Host
 from serving.engine.jobs import Job, SwapJob
 from serving.engine.messages import Ended, Message, Serving, Swapped
-from serving.engine.model import Model, ModelCard, Pending, Velocity
-from serving.engine.pipeline import Pipeline
+from serving.engine.model import MAX_IN_FLIGHT, Model, ModelCard, Pending, Velocity
+from serving.engine.pipeline import NAP_S, Pipeline
 from serving.engine.service_time import ServiceTime
 from serving.engine.settings import EngineSettings
 from serving.engine.warm_up import warm_up
+
+# Long enough for another thread to wake and take the interpreter, in seconds.
+_TURN_S = 1e-6
 
 
 @dataclass(frozen=True)
 class _Leave:
     """Answer what is there, and end."""
-
-
-@dataclass(frozen=True)
-class _Result:
-    """The oldest launch has ended."""
-
-    velocity: Velocity | BaseException
 
 
 @dataclass(frozen=True)
@@ -36,11 +32,16 @@ class _Successor:
     baton: "_queue.SimpleQueue[Pipeline | None]"
 
 
-_Item: TypeAlias = Job | _Leave | _Result | _Successor
+_Item: TypeAlias = Job | _Leave | _Successor
 
 
 class ModelThread:
-    """Drives a Pipeline on a native thread, and waits for launches on another.
+    """Drives a Pipeline on a native thread, which also waits for what it launched.
+
+    It waits in one place at a time: for requests while the model has nothing to do, and for the
+    oldest launch while it is best not to launch another. So it shares the interpreter with the
+    host's thread only, and a batch wakes it twice. What arrives, expires or closes while it waits
+    for a launch is seen to when that ends.
 
     A model is built, warmed up and used on one and the same thread: CUDA graphs are replayed where
     they were captured. So another model comes with a thread of its own, to which the serving
@@ -72,7 +73,6 @@ class ModelThread:
         # queue.SimpleQueue may have been replaced by a cooperative one that loses wake-ups
         # between native threads; the C class never is.
         self._in: _queue.SimpleQueue[_Item] = _queue.SimpleQueue()
-        self._launched: _queue.SimpleQueue[Pending | None] = _queue.SimpleQueue()
         self._card: ModelCard | None = None
         self._successor: _Successor | None = None
         self._over = False
@@ -95,7 +95,6 @@ class ModelThread:
         self._host.start_thread(self._run_successor, (job,))
 
     def _run(self, build: Callable[[], Model]) -> None:
-        self._host.start_thread(self._wait_for_launches, ())
         with self._host.scope():
             self._until_death(lambda: self._serve(self._begin(build)))
 
@@ -155,7 +154,6 @@ class ModelThread:
         for item in (*self._receive(0.0), self._successor):
             if isinstance(item, _Successor):
                 item.baton.put(None)
-        self._launched.put(None)
         self._put_out(Ended(error))
 
     def _warmed_up(self, model: Model) -> ServiceTime:
@@ -178,43 +176,51 @@ class ModelThread:
 
     def _serve(self, pipeline: Pipeline) -> bool:
         """Serves until told to leave: True; or until another thread has the pipeline: False."""
-        launched = False
         while not pipeline.ended:
-            for item in self._receive(0.0 if launched else self._patience(pipeline)):
+            for item in self._receive(self._patience(pipeline)):
                 if isinstance(item, Job):
                     pipeline.take(item)
-                elif isinstance(item, _Result):
-                    pipeline.finish(item.velocity)
                 elif isinstance(item, _Leave):
                     pipeline.leaving = True
                 else:
                     self._successor = item
-            if self._successor is not None and not pipeline.in_flight:
+            pipeline.sweep()
+            if self._successor is not None:
+                while pipeline.in_flight:
+                    self._finish(pipeline)
                 self._deliver(pipeline)
                 successor, self._successor = self._successor, None
                 successor.baton.put(pipeline)
                 return False
-            pipeline.sweep()
+            launched = pipeline.launch() is not None
             self._deliver(pipeline)
-            launched = self._successor is None and self._launch(pipeline)
-            self._deliver(pipeline)
+            if pipeline.in_flight:
+                self._attend(pipeline, launched)
         return True
 
-    def _launch(self, pipeline: Pipeline) -> bool:
-        launch = pipeline.launch()
-        if launch is None:
-            return False
-        # Results are told apart by their order alone: none may overtake one that is waited for.
-        if len(pipeline.in_flight) == 1 and launch.pending.done():
-            pipeline.finish(_result_of(launch.pending))
-        else:
-            self._launched.put(launch.pending)
-        return True
+    def _attend(self, pipeline: Pipeline, launched: bool) -> None:
+        """Finishes the oldest launch, if there is nothing better to do until it ends."""
+        in_flight = pipeline.in_flight
+        if len(in_flight) == MAX_IN_FLIGHT or in_flight[0].pending.done():
+            self._finish(pipeline)
+        elif pipeline.held():
+            self._host.sleep(NAP_S)
+        elif not launched:
+            self._finish(pipeline)
+
+    def _finish(self, pipeline: Pipeline) -> None:
+        pending = pipeline.in_flight[0].pending
+        at_once = pending.done()
+        pipeline.finish(_result_of(pending))
+        self._deliver(pipeline)
+        if at_once and pipeline.busy:
+            # Nothing was waited for: the host's thread has not had the interpreter, and is owed it.
+            self._host.sleep(_TURN_S)
 
     def _patience(self, pipeline: Pipeline) -> float | None:
         """Seconds to wait for something to arrive; None for as long as it takes."""
-        if self._successor is not None:
-            return None  # What is in the model will end, and nothing else is to be done.
+        if pipeline.in_flight:
+            return 0.0
         wake_at = pipeline.wake_at()
         return None if wake_at is None else max(wake_at - self._host.clock(), 0.0)
 
@@ -235,12 +241,6 @@ class ModelThread:
         filled = pipeline.collect()
         if filled is not None:
             self._put_out(filled)
-
-    def _wait_for_launches(self) -> None:
-        """Waits on a thread of its own, so that the other need wait for nothing but its queue."""
-        with self._host.scope():
-            while (pending := self._launched.get()) is not None:
-                self._in.put(_Result(_result_of(pending)))
 
 
 def _result_of(pending: Pending) -> Velocity | BaseException:

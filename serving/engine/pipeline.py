@@ -17,6 +17,11 @@ from serving.engine.stream_table import StreamTable
 from serving.engine.turns import Turns
 from serving.engine.windows import Windows
 
+# A launch is put off for no less than this, in seconds, while it would only wait in the model.
+NAP_S = 2e-4
+# Of the newest launch, in the average of what launching costs.
+_WEIGHT = 0.2
+
 
 class Pipeline:
     """Queues, the streams, and the batches in the model. It never waits.
@@ -62,6 +67,8 @@ class Pipeline:
         }
         # When the model last had nothing to do, as far as is known.
         self._free_at = -math.inf
+        # What it costs to launch a batch, in seconds.
+        self._launch_s = 0.0
         self._outbox = Outbox()
         self._table = StreamTable(
             places=settings.max_streams,
@@ -84,7 +91,12 @@ class Pipeline:
     @property
     def ended(self) -> bool:
         """Whether it is leaving and everything is answered."""
-        return self.leaving and not self.in_flight and not any(map(len, self._lanes.values()))
+        return self.leaving and not self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is in the model."""
+        return bool(self.in_flight) or any(map(len, self._lanes.values()))
 
     def take(self, job: Job) -> None:
         """Queues a request; opens or closes a stream."""
@@ -106,8 +118,11 @@ class Pipeline:
                 lane.sweep(now)
 
     def launch(self) -> Launch | None:
-        """Launches the next batch that is due, or returns None: none is, or the model is full."""
-        if len(self.in_flight) == MAX_IN_FLIGHT:
+        """Launches the next batch that is due.
+
+        Returns None when none is, when the model is full, and while the launch is `held`.
+        """
+        if len(self.in_flight) == MAX_IN_FLIGHT or self.held():
             return None
         now = self._clock()
         due = {}
@@ -121,9 +136,23 @@ class Pipeline:
             launch = self._lanes[kind].launch(now)
             if launch is not None:
                 self.in_flight.append(launch)
+                self._launch_s += _WEIGHT * (self._clock() - now - self._launch_s)
                 return launch
             del due[kind]
         return None
+
+    def held(self) -> bool:
+        """Whether the next batch has time to fill: it would only wait in the model.
+
+        It is launched just before the running one should end, as measured of its bucket.
+        """
+        if len(self.in_flight) != 1:
+            return False
+        (running,) = self.in_flight
+        now = self._clock()
+        service_s = self._service_time.estimate(running.kind, running.rows, running.events, now)
+        ends_at = max(running.at, self._free_at) + service_s
+        return ends_at - self._launch_s - now >= NAP_S
 
     def finish(self, result: Velocity | BaseException) -> None:
         """Settles the oldest launch with its velocities, or with what it failed of."""

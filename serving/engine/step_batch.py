@@ -17,6 +17,8 @@ from serving.engine.step_answers import StepAnswers
 from serving.engine.step_queue import StepQueue
 from serving.engine.stream_table import StreamTable
 
+_LATE = np.uint8(Flag.LATE)
+
 
 @dataclass(eq=False, kw_only=True)
 class StepBatch:
@@ -61,12 +63,13 @@ class StepBatch:
         A step whose velocity is not finite fails alone.
         """
         records, table = self.records, self.table
+        place_B = records["place"]
         open_B = table.is_open(records["stream"])
-        finite_B = np.isfinite(velocity_B2).all(1)
+        finite_B = np.isfinite(velocity_B2[:, 0]) & np.isfinite(velocity_B2[:, 1])
         real_B = np.arange(len(records)) < self.real
-        table.end(records["stream"][open_B])
-        table.advance(records["stream"][open_B & finite_B])
-        if not finite_B.all():
+        table.end(place_B[where(open_B)])
+        table.advance(place_B[where(open_B & finite_B)])
+        if np.count_nonzero(finite_B) < len(records):
             self._fail(records[~finite_B], not_finite())
 
         answers = np.zeros(len(records), ANSWER)
@@ -74,15 +77,14 @@ class StepBatch:
         answers["context_steps"] = self.context_B
         answers["filled"] = records["filled"]
         answers["status"] = ANSWERED
-        answers["flags"] = self.flags_B
-        answers["flags"][records["deadline"] < timing.ended] |= np.uint8(Flag.LATE)
+        answers["flags"] = self.flags_B | (records["deadline"] < timing.ended) * _LATE
         answers["model"] = len(self.answers.digests) - 1
         answers["queue_s"] = timing.began - records["submitted"]
         answers["compute_s"] = timing.ended - timing.began
         answers["batch_size"] = len(records)
-        done = where(real_B & finite_B)
-        kept = where(real_B & finite_B & open_B)
-        table.answered(records["stream"][kept], records["step"][kept], take(answers, kept))
+        done_B = real_B & finite_B
+        done, kept = where(done_B), where(done_B & open_B)
+        table.answered(place_B[kept], records["step"][kept], take(answers, kept))
         self.answers.settle(take(records, done), take(answers, done))
         self.outbox.decoded.append(
             Decoded(
@@ -91,8 +93,8 @@ class StepBatch:
                 submitted_B=records["submitted"][kept],
             )
         )
-        again = records[~real_B & finite_B]
-        if len(again):
+        if self.real < len(records):
+            again = records[~real_B & finite_B]
             again["filled"] += 1
             self.queue.put_back(again)
 
@@ -101,7 +103,7 @@ class StepBatch:
         self._fail(self.records, error)
 
     def _fail(self, records: Records, error: ModelError) -> None:
-        stream_B = records["stream"][self.table.is_open(records["stream"])]
-        self.table.end(stream_B)
-        self.table.lose(stream_B)
+        place_B = records["place"][self.table.is_open(records["stream"])]
+        self.table.end(place_B)
+        self.table.lose(place_B)
         self.answers.fail(records, error)

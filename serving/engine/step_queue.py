@@ -10,11 +10,12 @@ from serving.engine.frames_block import FramesBlock
 from serving.engine.model import IntArray
 from serving.engine.records import Records, join, take
 
-# A record is one waiting step: where it is in its block, and how many missing steps of its stream
-# have been run empty for it.
+# A record is one waiting step: its stream and the stream's place, where it is in its block, and how
+# many missing steps of its stream have been run empty for it.
 WAITING = np.dtype(
     [
         ("stream", np.int64),
+        ("place", np.int64),
         ("step", np.int64),
         ("submitted", np.float64),
         ("deadline", np.float64),
@@ -30,6 +31,7 @@ class StepQueue:
 
     Attributes:
         records: (W,) of WAITING.
+        changes: how often they have changed.
     """
 
     def __init__(self, *, places: int) -> None:
@@ -44,6 +46,7 @@ class StepQueue:
         # Of a place, the first waiting step found; what it held before does not matter.
         self._first = np.zeros(places, np.int64)
         self.records: Records = np.zeros(0, WAITING)
+        self.changes = 0
 
     def __len__(self) -> int:
         """Steps waiting."""
@@ -55,6 +58,7 @@ class StepQueue:
         self._blocks[number] = block
         records = np.zeros(len(block), WAITING)
         records["stream"] = block.stream_N
+        records["place"] = block.stream_N % self._places
         records["step"] = block.step_N
         records["submitted"] = block.submitted_N
         records["deadline"] = block.deadline_N
@@ -63,14 +67,16 @@ class StepQueue:
         if block.wrong:
             records = np.delete(records, list(block.wrong))
         self.records = join(self.records, records)
+        self.changes += 1
 
     def put_back(self, records: Records) -> None:
         """Queues steps that need another turn ahead of all others."""
         self.records = join(records, self.records)
+        self.changes += 1
 
     def heads(self) -> npt.NDArray[np.bool_]:
         """(W,) which steps are the first of their streams. A stream's steps run in order."""
-        place_W = self.records["stream"] % self._places
+        place_W = self.records["place"]
         index_W = np.arange(len(place_W))
         # Of several values for one index the last stays, so backwards the first does.
         self._first[place_W[::-1]] = index_W[::-1]
@@ -78,11 +84,12 @@ class StepQueue:
         return heads
 
     def take(self, index: IntArray) -> Records:
-        """Takes steps out, in the order given."""
-        taken = take(self.records, index)
+        """Takes steps out, by ascending index."""
+        self.changes += 1
         if len(index) == len(self.records):
-            self.records = self.records[:0]
+            taken, self.records = self.records, self.records[:0]
             return taken
+        taken = take(self.records, index)
         keep = np.ones(len(self.records), bool)
         keep[index] = False
         self.records = take(self.records, keep)
@@ -90,12 +97,14 @@ class StepQueue:
 
     def by_block(self, records: Records) -> Iterator[tuple[FramesBlock, slice]]:
         """Stretches of records of one block. A block that is settled by then is forgotten."""
+        if not len(records):
+            return
         number = records["block"]
-        bounds = np.flatnonzero(number[1:] != number[:-1]) + 1
-        starts, stops = [0, *bounds.tolist()], [*bounds.tolist(), len(number)]
+        bounds: list[int] = []
+        if np.count_nonzero(number != number[0]):
+            bounds = ((number[1:] != number[:-1]).nonzero()[0] + 1).tolist()
+        starts, stops = [0, *bounds], [*bounds, len(number)]
         for start, stop in zip(starts, stops, strict=True):
-            if start == stop:
-                continue
             block = self._blocks[int(number[start])]
             yield block, slice(start, stop)
             if block.settled:

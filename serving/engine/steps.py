@@ -1,5 +1,7 @@
 """Steps of streams that wait, and how a batch of them is run."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cortex.ragged_events import RaggedEvents
@@ -17,6 +19,25 @@ from serving.engine.step_batch import StepBatch
 from serving.engine.step_queue import StepQueue
 from serving.engine.stream_table import StreamTable
 from serving.engine.verdict import Placement, Verdict, closed, refusal
+
+_RESTARTED = np.uint8(Flag.RESTARTED)
+
+
+class _Outlook(NamedTuple):
+    """What can be launched, and until when what waits is of use.
+
+    Attributes:
+        ready: steps, as indices of the queue, that are the next of a stream with none in the model.
+        urgency: the earliest deadline of these.
+        expiry: the earliest deadline of all that wait.
+    """
+
+    ready: IntArray
+    urgency: float
+    expiry: float
+
+
+_NOTHING = _Outlook(ready=np.empty(0, np.int64), urgency=np.inf, expiry=np.inf)
 
 
 class Steps:
@@ -47,6 +68,8 @@ class Steps:
         self._queue = StepQueue(places=table.places)
         self._answers = StepAnswers(self._queue, outbox, digest=model.digest)
         self._widest = 0
+        self._looked_at = self._swept_at = (0, 0)
+        self._outlook = _NOTHING
 
     def __len__(self) -> int:
         """Steps waiting."""
@@ -65,7 +88,7 @@ class Steps:
     def open(self, count: int, now: float) -> IntArray:
         """Opens streams. Raises BusyError when too few slots are left, and ModelError."""
         self._take_in()
-        stream_B, slot_B = self._table.open(count, now, self._queue.records["stream"])
+        stream_B, slot_B = self._table.open(count, now, self._queue.records["place"])
         try:
             self._model.reset(slot_B, np.zeros(count, np.int64))
         except Exception as error:
@@ -83,40 +106,42 @@ class Steps:
         self._take_in()
         if not len(self._queue):
             return
-        opened_W = self._table.is_open(self._queue.records["stream"])
-        if not opened_W.all():
-            for record in self._queue.take(np.flatnonzero(~opened_W)):
-                self._answers.fail(np.array([record]), closed(int(record["stream"])))
-        expired = np.flatnonzero(self._queue.records["deadline"] <= now)
-        if len(expired):
+        if self._swept_at != self._state():
+            opened_W = self._table.is_open(self._queue.records["stream"])
+            if np.count_nonzero(opened_W) < len(opened_W):
+                for record in self._queue.take(np.flatnonzero(~opened_W)):
+                    self._answers.fail(np.array([record]), closed(int(record["stream"])))
+            self._swept_at = self._state()
+        if self._look().expiry <= now:
+            expired = np.flatnonzero(self._queue.records["deadline"] <= now)
             self._answers.fail(self._queue.take(expired), ExpiredError.unbegun())
 
     def expiry(self) -> float:
         """The earliest deadline."""
-        waiting = self._queue.records["deadline"].min(initial=np.inf)
-        return min((float(waiting), *(job.deadline for job in self._arrived)))
+        return min((self._look().expiry, *(job.deadline for job in self._arrived)))
 
     def urgency(self) -> float | None:
         """The earliest deadline of the steps that are their streams' next."""
-        index = self._launchable()
-        return float(self._queue.records["deadline"][index].min()) if len(index) else None
+        outlook = self._look()
+        return outlook.urgency if len(outlook.ready) else None
 
     def filling(self) -> Filling:
         """All that are their streams' next. The fullest is that of the steps taken in last."""
-        index = self._launchable()
+        index = self._look().ready
         since = float(self._queue.records["submitted"][index].min())
         return Filling(rows=len(index), events=self._widest, since=since)
 
     def launch(self, now: float) -> StepBatch | None:
         """Launches the most urgent steps. Those that are not to be run are answered."""
-        while len(index := self._launchable()):
+        while len(index := self._look().ready):
             if len(index) > self._max_batch:
                 deadline = self._queue.records["deadline"][index]
                 index = np.sort(index[np.argsort(deadline, kind="stable")[: self._max_batch]])
-            waiting = self._queue.records["stream"]
+            waiting = self._queue.records["place"]
             records = self._without_abandoned(self._queue.take(index))
-            placement = self._table.place(records["stream"], records["step"], now, waiting)
-            self._answer_at_once(records, placement, now)
+            placement = self._table.place(records["place"], records["step"], now, waiting)
+            if not placement.all_run:
+                self._answer_at_once(records, placement, now)
             batch = self._launch(records, placement, now)
             if batch is not None:
                 return batch
@@ -133,18 +158,31 @@ class Steps:
         if not block.settled:
             self._queue.add(block)
 
-    def _launchable(self) -> IntArray:
-        """Steps, as indices of the queue, that are the next of a stream with none in the model."""
+    def _state(self) -> tuple[int, int]:
+        """Changes with everything that decides what can be launched."""
+        return self._queue.changes, self._table.changes
+
+    def _look(self) -> "_Outlook":
         if not len(self._queue):
-            return np.empty(0, np.int64)
-        heads_W = self._queue.heads()
-        return np.flatnonzero(heads_W & ~self._table.is_busy(self._queue.records["stream"]))
+            return _NOTHING
+        if self._looked_at != self._state():
+            deadline_W = self._queue.records["deadline"]
+            idle_W = ~self._table.is_busy(self._queue.records["place"])
+            index = (self._queue.heads() & idle_W).nonzero()[0]
+            deadline_B = deadline_W[index] if len(index) < len(deadline_W) else deadline_W
+            self._outlook = _Outlook(
+                ready=index,
+                expiry=float(deadline_W[deadline_W.argmin()]),
+                urgency=float(deadline_B[deadline_B.argmin()]) if len(index) else np.inf,
+            )
+            self._looked_at = self._state()
+        return self._outlook
 
     def _without_abandoned(self, records: Records) -> Records:
         abandoned_B = np.zeros(len(records), bool)
         for block, part in self._queue.by_block(records):
             abandoned_B[part] = block.abandoned(records["row"][part])
-        if abandoned_B.any():
+        if np.count_nonzero(abandoned_B):
             self._answers.fail(records[abandoned_B], EngineError("abandoned"))
         return take(records, where(~abandoned_B))
 
@@ -152,7 +190,7 @@ class Steps:
         """Answers the steps that the model has nothing to do for."""
         again = records[placement.verdict_B == Verdict.DUPLICATE]
         if len(again):
-            answers = self._table.answer(again["stream"])
+            answers = self._table.answer(again["place"])
             answers["flags"] |= np.uint8(Flag.DUPLICATE)
             answers["queue_s"] = now - again["submitted"]
             answers["compute_s"] = 0
@@ -162,45 +200,46 @@ class Steps:
             error = refusal(
                 Verdict(placement.verdict_B[index]),
                 step=int(record["step"]),
-                expected=self._table.next_step(int(record["stream"])),
+                expected=self._table.next_step(int(record["place"])),
                 window_steps=self._model.grid.window_steps,
             )
             self._answers.fail(records[index : index + 1], error)
 
     def _launch(self, records: Records, placement: Placement, now: float) -> StepBatch | None:
-        real = np.flatnonzero(placement.verdict_B == Verdict.RUN)
-        empty = np.flatnonzero(placement.verdict_B == Verdict.FILL)
-        if not len(real) + len(empty):
-            return None
-        if len(real) < len(records):
-            order = np.concatenate([real, empty])
+        slot_B, restarted_B, real = placement.slot_B, placement.restarted_B, len(records)
+        if not placement.all_run:
+            runs = np.flatnonzero(placement.verdict_B == Verdict.RUN)
+            fills = np.flatnonzero(placement.verdict_B == Verdict.FILL)
+            order, real = np.concatenate([runs, fills]), len(runs)
             records = take(records, order)
-            slot_B, restarted_B = placement.slot_B[order], placement.restarted_B[order]
-        else:
-            slot_B, restarted_B = placement.slot_B, placement.restarted_B
+            slot_B, restarted_B = slot_B[order], restarted_B[order]
+        if not len(records):
+            return None
         try:
             parts = [
-                block.events.take(records["row"][: len(real)][part])
-                for block, part in self._queue.by_block(records[: len(real)])
+                block.events.take(records["row"][part])
+                for block, part in self._queue.by_block(records[:real])
             ]
-            events = RaggedEvents.concatenate([*parts, RaggedEvents.silence(len(empty))])
-            if restarted_B.any():
+            if real < len(records):
+                parts.append(RaggedEvents.silence(len(records) - real))
+            events = RaggedEvents.concatenate(parts)
+            if np.count_nonzero(restarted_B):
                 self._model.reset(slot_B[restarted_B], records["step"][restarted_B])
             pending = self._model.launch_steps(slot_B, events)
         except Exception as error:
             self._answers.fail(records, self._faults.of_batch(error))
-            self._table.lose(records["stream"])
+            self._table.lose(records["place"])
             return None
-        self._table.begin(records["stream"], now)
+        self._table.begin(records["place"], now)
         return StepBatch(
             answers=self._answers,
             table=self._table,
             queue=self._queue,
             outbox=self._outbox,
             records=records,
-            real=len(real),
-            context_B=self._table.context(records["stream"]),
-            flags_B=np.where(restarted_B, Flag.RESTARTED, 0).astype(np.uint8),
+            real=real,
+            context_B=self._table.context(records["place"]),
+            flags_B=restarted_B * _RESTARTED,
             events=events.widest,
             at=now,
             pending=pending,

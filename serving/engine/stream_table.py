@@ -26,10 +26,12 @@ class StreamTable:
     """Columns over places; an open stream has a place, and a slot of the model unless evicted.
 
     A stream is named by `generation * places + place`, with a generation for each opening, so no
-    name is used twice. Used by the model thread only.
+    name is used twice. An open stream can be told by its place alone. Used by the model thread
+    only.
 
     Attributes:
         places: streams open at most.
+        changes: how often streams may have become busy or idle, or closed.
         counts: what happened to streams since `take_counts`.
     """
 
@@ -43,6 +45,7 @@ class StreamTable:
             idle_s: seconds without a step after which a stream may lose its slot to another.
         """
         self.places = places
+        self.changes = 0
         self.counts = StreamCounts()
         self._window_steps = window_steps
         self._idle_s = idle_s
@@ -76,9 +79,9 @@ class StreamTable:
         )
         return opened
 
-    def is_busy(self, stream_B: IntArray) -> BoolArray:
+    def is_busy(self, place_B: IntArray) -> BoolArray:
         """Which of B open streams have a step in the model."""
-        busy: BoolArray = self._busy[stream_B % self.places]
+        busy: BoolArray = self._busy[place_B]
         return busy
 
     def open(self, count: int, now: float, waiting: IntArray) -> tuple[IntArray, IntArray]:
@@ -87,7 +90,7 @@ class StreamTable:
         Args:
             count: how many.
             now: on the engine's clock.
-            waiting: streams with steps waiting, which keep their slots.
+            waiting: places of streams with steps waiting, which keep their slots.
 
         Returns:
             The (count,) streams, and the slots to reset.
@@ -115,35 +118,38 @@ class StreamTable:
 
     def close(self, stream: int) -> None:
         """Gives the stream's place and slot back, if it is open."""
-        stream_B = np.array([stream])
-        if self.is_open(stream_B)[0]:
-            self.lose(stream_B)
+        if self.is_open(np.array([stream]))[0]:
+            self.changes += 1
             place = stream % self.places
+            self.lose(np.array([place]))
             self._open[place] = False
             self._free_places.append(place)
 
-    def lose(self, stream_B: IntArray) -> None:
+    def lose(self, place_B: IntArray) -> None:
         """The state of B open streams is of no use: they begin again with their next step."""
-        place_B = stream_B % self.places
         slot_B = self._slot[place_B]
         self._free_slots.extend(slot_B[slot_B != _NO_SLOT].tolist())
         self._slot[place_B] = _NO_SLOT
 
     def place(
-        self, stream_B: IntArray, step_B: IntArray, now: float, waiting: IntArray
+        self, place_B: IntArray, step_B: IntArray, now: float, waiting: IntArray
     ) -> Placement:
         """Judges a step each of B distinct open streams, and finds slots for those without.
 
         Args:
-            stream_B: the streams.
+            place_B: the streams' places.
             step_B: the number of each one's step.
             now: on the engine's clock.
-            waiting: streams with steps waiting, these B among them.
+            waiting: places of streams with steps waiting, these B among them.
         """
-        place_B = stream_B % self.places
+        slot_B = self._slot[place_B]
         ahead_B = step_B - self._next_step[place_B]
-        lost_B = self._slot[place_B] == _NO_SLOT
-        verdict_B = np.full(len(stream_B), Verdict.RUN, np.int64)
+        lost_B = slot_B == _NO_SLOT
+        verdict_B = np.zeros(len(place_B), np.int64)  # Verdict.RUN
+        restarted_B = np.zeros(len(place_B), bool)
+        if not (np.count_nonzero(ahead_B) or np.count_nonzero(lost_B)):
+            # Each is the next of a stream whose state is there.
+            return Placement(verdict_B=verdict_B, slot_B=slot_B, restarted_B=restarted_B)
         verdict_B[~lost_B & (ahead_B > 0)] = Verdict.FILL
         verdict_B[~lost_B & (ahead_B > self._window_steps)] = Verdict.AHEAD
         verdict_B[ahead_B < 0] = Verdict.BEHIND
@@ -158,44 +164,42 @@ class StreamTable:
         again = place_B[restarts]
         self._slot[again] = slots
         self._first_step[again] = self._next_step[again] = step_B[restarts]
-        restarted_B = np.zeros(len(stream_B), bool)
         restarted_B[restarts] = True
         return Placement(verdict_B=verdict_B, slot_B=self._slot[place_B], restarted_B=restarted_B)
 
-    def begin(self, stream_B: IntArray, now: float) -> None:
+    def begin(self, place_B: IntArray, now: float) -> None:
         """B streams have a step in the model from now on."""
-        place_B = stream_B % self.places
+        self.changes += 1
         self._busy[place_B] = True
         self._used_at[place_B] = now
 
-    def end(self, stream_B: IntArray) -> None:
+    def end(self, place_B: IntArray) -> None:
         """B open streams no longer have a step in the model."""
-        self._busy[stream_B % self.places] = False
+        self.changes += 1
+        self._busy[place_B] = False
 
-    def advance(self, stream_B: IntArray) -> None:
+    def advance(self, place_B: IntArray) -> None:
         """The model has taken a step of B open streams."""
-        self._next_step[stream_B % self.places] += 1
+        self._next_step[place_B] += 1
 
-    def context(self, stream_B: IntArray) -> IntArray:
+    def context(self, place_B: IntArray) -> IntArray:
         """(B,) steps, at most the window, that the next answer of B open streams rests on."""
-        place_B = stream_B % self.places
         steps_B = self._next_step[place_B] - self._first_step[place_B] + 1
         context_B: IntArray = np.minimum(steps_B, self._window_steps)
         return context_B
 
-    def answered(self, stream_B: IntArray, step_B: IntArray, answer_B: Records) -> None:
+    def answered(self, place_B: IntArray, step_B: IntArray, answer_B: Records) -> None:
         """Keeps the answers to the last steps of B open streams, for who asks again."""
-        place_B = stream_B % self.places
         self._answered_step[place_B] = step_B
         put(self._answer, place_B, answer_B)
 
-    def answer(self, stream_B: IntArray) -> Records:
+    def answer(self, place_B: IntArray) -> Records:
         """The last answers of B open streams."""
-        return take(self._answer, stream_B % self.places)
+        return take(self._answer, place_B)
 
-    def next_step(self, stream: int) -> int:
+    def next_step(self, place: int) -> int:
         """The step that an open stream expects."""
-        return int(self._next_step[stream % self.places])
+        return int(self._next_step[place])
 
     def _claim(
         self, count: int, now: float, waiting: IntArray, *, all_or_none: bool = False
@@ -210,7 +214,7 @@ class StreamTable:
             if all_or_none and len(victims) < missing:
                 return [*self._free_slots, *self._slot[victims].tolist()]
             self.counts.evicted += len(victims)
-            self.lose(victims)  # A place names its stream modulo `places`.
+            self.lose(victims)
         cut = max(len(self._free_slots) - count, 0)
         claimed = self._free_slots[cut:]
         del self._free_slots[cut:]
@@ -219,6 +223,6 @@ class StreamTable:
     def _idle_longest(self, count: int, now: float, waiting: IntArray) -> IntArray:
         """At most `count` places whose streams may lose their slots, the longest idle first."""
         idle = (self._slot != _NO_SLOT) & ~self._busy & (self._used_at <= now - self._idle_s)
-        idle[waiting % self.places] = False
+        idle[waiting] = False
         victims = np.flatnonzero(idle)
         return victims[np.argsort(self._used_at[victims], kind="stable")[:count]]

@@ -46,6 +46,11 @@ class Placement:
     slot_B: IntArray
     restarted_B: BoolArray
 
+    @property
+    def all_run(self) -> bool:
+        """Whether every step is to be run."""
+        return not np.count_nonzero(self.verdict_B)  # Verdict.RUN is 0.
+
 
 def refusal(verdict: Verdict, *, step: int, expected: int, window_steps: int) -> Exception:
     """What is said of a step that is not run."""

@@ -70,6 +70,8 @@ class Bridge:
                 # The patched function would start a greenlet.
                 start_thread=get_original("_thread", "start_new_thread"),
                 clock=time.monotonic,
+                # The patched one would need a hub on the engine's thread.
+                sleep=get_original("time", "sleep"),
                 scope=scope,
                 faults=faults,
                 on_batch=self._count_batch,
