@@ -136,12 +136,12 @@ class RaggedEvents:
             Events.validated would raise.
         """
         errors: dict[int, InputError] = {}
-        stop_B = np.cumsum(self.count_B)
         for name, (low, high) in event_ranges(n_units, n_bins).items():
             column = getattr(self, name)
             if _within(column, low, high):
                 continue
             bad = np.flatnonzero((column < low) | (column >= high))
+            stop_B = np.cumsum(self.count_B)
             rows, first_bad = np.unique(np.searchsorted(stop_B, bad, "right"), return_index=True)
             for row, event in zip(rows.tolist(), bad[first_bad].tolist(), strict=True):
                 if row not in errors:

@@ -22,15 +22,18 @@ class FakePending:
         """Args: whose launch it is, and what comes of it."""
         self._model = model
         self._result = result
+        self._ends_at = model.free_at = max(model.free_at, time.monotonic()) + model.delay_s
 
     def done(self) -> bool:
-        """Whether the model is quick."""
+        """Whether the model is quick, or the batch has taken its time."""
+        if self._model.delay_s:
+            return time.monotonic() >= self._ends_at
         return not self._model.slow
 
     def wait(self) -> Velocity:
         """What was computed."""
         if self._model.delay_s:
-            time.sleep(self._model.delay_s)
+            time.sleep(max(self._ends_at - time.monotonic(), 0.0))
         self._model.ended.append(self)
         if isinstance(self._result, BaseException):
             raise self._result
@@ -46,6 +49,7 @@ class FakeModel:
         batches: rows of each batch so far.
         resets: slots and first steps that were reset so far.
         ended: a launch each that was waited for, so far.
+        free_at: when all that was launched will have taken its time.
     """
 
     name = "fake"
@@ -65,16 +69,17 @@ class FakeModel:
         Args:
             n_units: units.
             slots: stream slots.
-            slow: launches are not done at once.
-            delay_s: seconds that waiting for a batch takes.
+            slow: launches are not done until they are waited for.
+            delay_s: seconds that a batch takes, one after another.
             digest: of the weights.
         """
         self.grid = TimeGrid(bin_us=5_000, bins_per_step=4, window_steps=8)
         self.unit_ids = tuple(f"unit{index}" for index in range(n_units))
         self.digest = digest
         self.slots = slots
-        self.slow = slow or delay_s > 0
+        self.slow = slow
         self.delay_s = delay_s
+        self.free_at = 0.0
         self.batches: list[int] = []
         self.resets: list[tuple[int, int]] = []
         self.ended: list[FakePending] = []

@@ -144,7 +144,9 @@ class Pipeline:
     def held(self) -> bool:
         """Whether the next batch has time to fill: it would only wait in the model.
 
-        It is launched just before the running one should end, as measured of its bucket.
+        It is launched before the running one should end, as measured of its bucket, by twice what
+        launching costs: once for the launch itself, and once so that the model is seen to end
+        early when it does. Else every end would be noticed late, and the next expected later.
         """
         if len(self.in_flight) != 1:
             return False
@@ -152,7 +154,7 @@ class Pipeline:
         now = self._clock()
         service_s = self._service_time.estimate(running.kind, running.rows, running.events, now)
         ends_at = max(running.at, self._free_at) + service_s
-        return ends_at - self._launch_s - now >= NAP_S
+        return ends_at - 2 * self._launch_s - now >= NAP_S
 
     def finish(self, result: Velocity | BaseException) -> None:
         """Settles the oldest launch with its velocities, or with what it failed of."""

@@ -9,6 +9,7 @@ from serving.engine.errors import EngineError, ExpiredError, ModelError
 from serving.engine.fake_model import DeviceFault, FakeModel
 from serving.engine.faults import Faults
 from serving.engine.jobs import Job, Kind, Outcome
+from serving.engine.pipeline import NAP_S
 from serving.engine.pipeline_driver import PipelineDriver, one_event
 from serving.engine.service_time import ServiceTime
 from serving.engine.settings import EngineSettings
@@ -47,6 +48,55 @@ def test_two_batches_are_in_the_model_and_no_third() -> None:
     driver.finish()
     assert driver.answered(jobs[0]) and not driver.answered(jobs[1])
     driver.launch()
+
+
+def test_a_batch_that_would_only_wait_in_the_model_fills_until_the_running_one_is_to_end() -> None:
+    model = FakeModel()
+    times = ServiceTime(stale_s=99.0)
+    times.record(Kind.WINDOW, 1, 1, 1.0, 0.0)
+    driver = PipelineDriver(model, service_time=times)
+    driver.window()
+    assert not driver.pipeline.held()
+    driver.launch()
+    for now in (0.0, 0.5):
+        driver.now = now
+        driver.window()
+        assert driver.pipeline.held() and driver.pipeline.launch() is None
+    driver.now = 1.0 - 0.9 * NAP_S
+    driver.launch()
+    assert model.batches == [1, 2]
+    # It ends a second after the first does, which takes longer than expected.
+    driver.now = 3.0
+    driver.finish()
+    times.record(Kind.WINDOW, 2, 1, 1.0, 3.0)
+    driver.window()
+    driver.now = 3.9
+    assert driver.pipeline.held()
+    driver.now = 4.0
+    driver.launch()
+
+
+def test_a_launch_begins_the_sooner_the_longer_launching_takes() -> None:
+    class Slow(FakeModel):
+        def launch_windows(self, events):  # type: ignore[no-untyped-def]
+            driver.now += 0.25
+            return super().launch_windows(events)
+
+    times = ServiceTime(stale_s=99.0)
+    driver = PipelineDriver(Slow(slow=True), EngineSettings(max_batch=1), service_time=times)
+    for _ in range(50):
+        driver.window()
+        driver.settle()
+    times.record(Kind.WINDOW, 1, 1, 1.0, driver.now)
+    service_s = times.estimate(Kind.WINDOW, 1, 1, driver.now)
+    began = driver.now
+    for _ in range(2):
+        driver.window()
+    driver.launch()
+    driver.now = began + service_s - 2 * 0.25 - 0.01
+    assert driver.pipeline.held()
+    driver.now += 0.02
+    assert not driver.pipeline.held()
 
 
 def test_a_batch_is_timed_from_when_it_has_the_model_to_itself() -> None:
