@@ -145,11 +145,11 @@ class Decoder:
 
     def window_shapes(self, max_rows: int) -> list[tuple[int, int]]:
         """The (windows, events in the fullest) to rehearse for batches of up to max_rows."""
-        return _shapes(max_rows, self.grid.window_steps)
+        return self._shapes(max_rows, self.grid.window_steps)
 
     def step_shapes(self, max_rows: int) -> list[tuple[int, int]]:
         """The (steps, events in the fullest) to rehearse for batches of up to max_rows."""
-        return _shapes(min(max_rows, self.slots), 1)
+        return self._shapes(min(max_rows, self.slots), 1)
 
     def open(self) -> int:
         """Opens an empty stream and returns its slot. Raises InputError when all are taken."""
@@ -220,7 +220,8 @@ class Decoder:
     def _collate(self, events: RaggedEvents, n_steps: int) -> EventBatch:
         return collate_ragged(events, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
 
-
-def _shapes(max_rows: int, n_steps: int) -> list[tuple[int, int]]:
-    rows = [1 << power for power in range((max_rows - 1).bit_length())] + [max_rows]
-    return [(n, events * n_steps) for n in rows for events in _REHEARSED_EVENTS]
+    def _shapes(self, max_rows: int, n_steps: int) -> list[tuple[int, int]]:
+        rows = [1 << power for power in range((max_rows - 1).bit_length())] + [max_rows]
+        # Without graphs there is nothing to make ready: a batch tells what its size costs.
+        widths = _REHEARSED_EVENTS if self._steps is not None else _REHEARSED_EVENTS[:1]
+        return [(n, events * n_steps) for n in rows for events in widths]
