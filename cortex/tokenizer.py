@@ -39,13 +39,8 @@ class Tokenizer(nn.Module):
         """How many different tokens there are."""
         return self.unit.num_embeddings * self.phase.num_embeddings * self.value.num_embeddings
 
-    def row(self, unit: Tensor, phase: Tensor, value: Tensor) -> Tensor:
-        """Number of the token that columns of one shape (...) stand for."""
-        place = unit * self.phase.num_embeddings + phase
-        return place * self.value.num_embeddings + value.clamp(0, self.max_count)
-
     def all_tokens(self) -> tuple[Tensor, Tensor]:
-        """Every token (rows, D) in order, and its bin's phase (rows,)."""
+        """Every token (rows, D) in the order of kernels.event_attention, and its phase (rows,)."""
         row = torch.arange(self.n_rows, device=self.unit.weight.device)
         place, value = row // self.value.num_embeddings, row % self.value.num_embeddings
         unit, phase = place // self.phase.num_embeddings, place % self.phase.num_embeddings

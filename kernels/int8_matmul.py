@@ -8,7 +8,6 @@ Shapes: M rows, K width of a row, N outputs.
 """
 
 import functools
-from dataclasses import replace
 
 import torch
 import triton
@@ -21,6 +20,7 @@ from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import (
+    ENOUGH_PROGRAMS,
     Tile,
     aligned,
     load_columns,
@@ -30,15 +30,16 @@ from kernels.matmul_tile import (
     programs,
     row_pointers,
     store_tile,
+    with_stages_for,
 )
 
 # From the largest, since the fewer loads a product, the fewer programs; each with the programs
 # that it must make to keep an H100 or H200 busy.
 _RESIDENT = Tile(128, 256, 128, warps=8, stages=3, tma=True, tma_store=True, resident=132), 256
 _TILES = (
-    (Tile(256, 128, 128, warps=8, stages=3, tma=True, tma_store=True), 99),
-    (Tile(128, 128, 128, warps=8, stages=3, tma=True, tma_store=True), 99),
-    (Tile(64, 128, 128, warps=4, stages=4, tma=True, tma_store=True), 99),
+    (Tile(256, 128, 128, warps=8, stages=3, tma=True, tma_store=True), ENOUGH_PROGRAMS),
+    (Tile(128, 128, 128, warps=8, stages=3, tma=True, tma_store=True), ENOUGH_PROGRAMS),
+    (Tile(64, 128, 128, warps=4, stages=4, tma=True, tma_store=True), ENOUGH_PROGRAMS),
     (Tile(64, 64, 256, warps=4, stages=3, tma=True), 66),
     (Tile(64, 32, 256, warps=4, stages=4, tma=True), 0),
 )
@@ -55,8 +56,7 @@ def tile_for(rows: int, columns: int, depth: int, *, residual: bool) -> Tile:
     """
     tiles = _TILES if residual else (_RESIDENT, *_TILES)
     tile = next(t for t, least in tiles if programs(t, rows, columns) >= least)
-    # Stages beyond the last step would only take shared memory.
-    return replace(tile, stages=min(tile.stages, -(-depth // tile.k) + 1))
+    return with_stages_for(tile, depth)
 
 
 def int8_matmul_reference(

@@ -37,6 +37,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import (
+    ENOUGH_PROGRAMS,
     Tile,
     aligned,
     load_columns,
@@ -47,6 +48,7 @@ from kernels.matmul_tile import (
     row_pointers,
     store_tile,
     tile_origin,
+    with_stages_for,
 )
 
 # What a reader of the squares may have to add up for a row.
@@ -94,8 +96,6 @@ _TILES = (
 )
 _SPLIT = SumTile(64, 64, 128, warps=4, stages=4, tma=True, split=2)
 _SPLIT_DEPTH = 1024
-# Three quarters of the multiprocessors of an H100 or H200.
-_ENOUGH_PROGRAMS = 99
 # The kernel that adds parts.
 _ADD_ROWS = 2
 _ADD_COLUMNS = 1024
@@ -107,11 +107,10 @@ def tile_for(rows: int, columns: int, depth: int) -> SumTile:
         narrow = 8 if columns <= MOST_PARTS * 8 else _WHOLE.n
         return replace(_WHOLE, n=narrow, warps=8 if depth > 1024 else 4)
     fitting = [tile for tile in _TILES if tile.n <= columns <= MOST_PARTS * tile.n]
-    busy = (tile for tile in fitting if programs(tile, rows, columns) >= _ENOUGH_PROGRAMS)
+    busy = (tile for tile in fitting if programs(tile, rows, columns) >= ENOUGH_PROGRAMS)
     smallest = fitting[-1] if fitting else _TILES[-1]
     tile = next(busy, _SPLIT if depth >= _SPLIT_DEPTH else smallest)
-    # Stages beyond the last step would only take shared memory.
-    return replace(tile, stages=min(tile.stages, -(-depth // (tile.k * tile.split)) + 1))
+    return with_stages_for(tile, -(-depth // tile.split))
 
 
 def linear_add_reference(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -> Rows:

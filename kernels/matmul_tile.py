@@ -3,9 +3,8 @@
 Shapes: M rows, N columns of the output, K depth of the product.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import triton
@@ -42,16 +41,16 @@ class Tile:
     resident: int = 0
 
 
+TileT = TypeVar("TileT", bound=Tile)
+
 # Exact float32 products have no tensor cores to feed.
 TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
 # Three quarters of the multiprocessors of an H100 or H200.
-_ENOUGH_PROGRAMS = 99
+ENOUGH_PROGRAMS = 99
 
 
-def pick_tile(tiles: Sequence[Tile], rows: int, columns: int, depth: int) -> Tile:
-    """The first of the tiles that keeps the GPU busy, else the last."""
-    busy = (tile for tile in tiles if programs(tile, rows, columns) >= _ENOUGH_PROGRAMS)
-    tile = next(busy, tiles[-1])
+def with_stages_for(tile: TileT, depth: int) -> TileT:
+    """The tile, with no more stages than a program's product of a depth has use for."""
     # Stages beyond the last step would only take shared memory.
     return replace(tile, stages=min(tile.stages, -(-depth // tile.k) + 1))
 

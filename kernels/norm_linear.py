@@ -39,6 +39,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import (
+    ENOUGH_PROGRAMS,
     TILE_FLOAT32,
     Tile,
     aligned,
@@ -53,6 +54,7 @@ from kernels.matmul_tile import (
     row_pointers,
     store_tile,
     tile_origin,
+    with_stages_for,
 )
 from kernels.rotary import rotate
 
@@ -62,7 +64,7 @@ Activation = Literal["gelu"]
 # that it must make to keep an H100 or H200 busy.
 _TILES = (
     (Tile(128, 256, 64, warps=8, stages=3, tma=True, tma_store=True, resident=132), 256),
-    (Tile(128, 128, 64, warps=4, stages=3, tma=True), 99),
+    (Tile(128, 128, 64, warps=4, stages=3, tma=True), ENOUGH_PROGRAMS),
     (Tile(64, 128, 64, warps=4, stages=5, tma=True), 66),
     (Tile(64, 64, 128, warps=4, stages=4, tma=True, tma_store=True), 0),
 )
@@ -117,8 +119,7 @@ def tile_for(rows: int, columns: int, depth: int) -> Tile:
         few = _VERY_FEW if rows <= _VERY_FEW.m or depth > 512 else _FEW
         return replace(few, k=max(triton.next_power_of_2(depth), 128))
     tile = next(t for t, least in _TILES if programs(t, rows, columns) >= least)
-    # Stages beyond the last step would only take shared memory.
-    return replace(tile, stages=min(tile.stages, -(-depth // tile.k) + 1))
+    return with_stages_for(tile, depth)
 
 
 def norm_linear_reference(
