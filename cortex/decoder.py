@@ -207,8 +207,8 @@ class Decoder:
             )
 
         return (
-            runner(lambda batch: self._decode_windows(batch.events), self.grid.window_steps),
-            runner(lambda batch: self._decode_steps(batch.slot_B, batch.events), 1),
+            runner(lambda _, batch: self._decode_windows(batch), self.grid.window_steps),
+            runner(self._decode_steps, 1),
         )
 
     def _decode_windows(self, batch: EventBatch) -> Tensor:
