@@ -25,8 +25,8 @@ from kernels.event_placement import place_events
 
 # Batches that may have been launched and not have ended.
 STAGES = 2
-# Room for events in a row, a step of it, at least: so that there are few shapes.
-_LEAST_EVENTS = 8
+# Room for so many events a step at least: so that there are few shapes.
+LEAST_EVENTS = 16
 
 # (B, 2) velocities of streams' slots (B,) and their events.
 Work = Callable[[Tensor, EventBatch], Tensor]
@@ -147,7 +147,7 @@ class GraphRunner:
             events: valid events in time order.
             slot_B: the rows' slots; empty where rows are windows.
         """
-        room = max(events.widest, _LEAST_EVENTS * self._n_steps)
+        room = max(events.widest, LEAST_EVENTS * self._n_steps)
         shape = BatchShape.holding(len(events), room)
         stage = self._stages[self._launches % STAGES]
         self._launches += 1
@@ -179,7 +179,9 @@ class GraphRunner:
         batch = StagedBatch.in_buffer(inputs, shape)
         batch.slot_B.fill_(self._spare_slot)
         outputs: list[Tensor] = []
-        graph = capture(lambda: outputs.append(self._run(batch, shape)), pool=self._pool)
+        graph = capture(
+            lambda: outputs.append(self._run(batch, shape)), pool=self._pool, warm_ups=1
+        )
         captured = _Graph(graph, inputs, outputs[-1])
         self._graphs[shape] = captured
         return captured

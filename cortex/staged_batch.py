@@ -15,6 +15,8 @@ from kernels.event_placement import ListedEvents
 
 # GPUs read a column's first bytes at once.
 _ALIGNMENT = 128
+# So few rows take about as long whatever their number.
+_FEW_ROWS = 8
 
 
 class BatchShape(NamedTuple):
@@ -22,7 +24,7 @@ class BatchShape(NamedTuple):
 
     Attributes:
         rows: windows or streams B.
-        events: events E that there is room for in each.
+        events: events E that there is room for in each; those that are not there cost nothing.
     """
 
     rows: int
@@ -30,11 +32,26 @@ class BatchShape(NamedTuple):
 
     @classmethod
     def holding(cls, rows: int, events: int) -> "BatchShape":
-        """The powers of two that hold so many."""
-        return cls(power_of_two(rows), power_of_two(events))
+        """The smallest that holds so many."""
+        return cls(_rows_held(rows), _power_of_two(events))
 
 
-def power_of_two(least: int) -> int:
+def row_counts(most: int) -> list[int]:
+    """The rows B of all shapes that hold `most` rows or fewer, ascending."""
+    counts = [1]
+    while counts[-1] < most:
+        counts.append(_rows_held(counts[-1] + 1))
+    return counts
+
+
+def _rows_held(least: int) -> int:
+    """Rows are computed whether they are real or not: of many, less than a quarter is not."""
+    power = _power_of_two(least)
+    grain = max(power // 8, 1) if power > _FEW_ROWS else power
+    return -(-least // grain) * grain
+
+
+def _power_of_two(least: int) -> int:
     """The smallest that is not less."""
     return 1 << max(least - 1, 0).bit_length()
 

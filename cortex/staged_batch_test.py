@@ -8,7 +8,7 @@ from cortex.events import Events
 from cortex.model import Model
 from cortex.model_config import ModelConfig
 from cortex.ragged_events import RaggedEvents
-from cortex.staged_batch import BatchShape, BatchWriter, StagedBatch, staged_bytes
+from cortex.staged_batch import BatchShape, BatchWriter, StagedBatch, row_counts, staged_bytes
 from cortex.time_grid import TimeGrid
 from kernels.event_placement import place_events
 
@@ -28,10 +28,16 @@ def _placed(batch: StagedBatch) -> EventBatch:
     return EventBatch.of(place_events(batch.events, **options))
 
 
-def test_sizes_are_powers_of_two() -> None:
+def test_shapes_are_few_and_hold_little_more_than_they_must() -> None:
     assert BatchShape.holding(3, 9) == BatchShape(4, 16)
-    assert BatchShape.holding(1, 8) == BatchShape(1, 8)
-    assert BatchShape.holding(4, 16) == BatchShape(4, 16)
+    assert BatchShape.holding(205, 8) == BatchShape(224, 8)
+    counts = row_counts(512)
+    assert counts[:6] == [1, 2, 4, 8, 10, 12] and counts[-1] == 512
+    assert len(counts) == 28
+    for rows in range(1, 513):
+        held = BatchShape.holding(rows, 1).rows
+        assert rows <= held and held in counts
+        assert rows <= 8 or held - rows < rows / 4
 
 
 def test_the_model_answers_as_to_a_collated_batch() -> None:
