@@ -1,12 +1,11 @@
-"""Runs batches on a GPU: one copy in, one CUDA graph a shape, one copy out, and no waiting.
+"""Runs batches on a GPU: one copy in, one CUDA graph, and no waiting.
 
 While one batch is computed, the next is filled into pinned memory and copied on a stream of its
-own. A graph reads its inputs where it was captured, so a batch goes from where it was copied to
-there in one more copy, inside the GPU, when the graph before has ended. The graph also finds out
-what step each event belongs to: the host does no work an event.
+own. So there are two of everything that a batch passes through, each with its graph. The graph also
+finds out what step each event belongs to, and brings the velocities back.
 
-The host's time counts, as a batch of few streams takes the GPU but a fraction of a millisecond: so
-all views of memory are made once.
+The host's time counts, as a batch of few streams takes the GPU but a fraction of a millisecond: it
+does no work an event, and makes few calls a batch.
 """
 
 from collections.abc import Callable
@@ -52,57 +51,29 @@ class Launched:
 
 
 @dataclass(frozen=True)
-class _Graph:
-    graph: torch.cuda.CUDAGraph
-    inputs: Tensor
-    velocity_B2: Tensor
-
-
-@dataclass(frozen=True)
 class _Passage:
-    """Memory that a batch of one shape passes through on its way in and out, pinned on the host."""
+    """What batches of one shape pass through, one at a time.
 
-    writer: BatchWriter
+    Attributes:
+        host: where a batch is filled in, pinned.
+        device: where it is copied to.
+        graph: reads it there, and writes `velocity_B2`.
+        velocity_B2: pinned.
+    """
+
     host: Tensor
     device: Tensor
-    velocity_B2: Tensor
-    velocity: npt.NDArray[np.float32]
+    graph: torch.cuda.CUDAGraph
+    writer: BatchWriter
+    velocity_B2: npt.NDArray[np.float32]
 
 
 class _Stage:
-    """What one batch at a time uses, of whatever shape."""
+    """One of the two sets of passages."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._host = torch.empty(0, dtype=torch.uint8)
-        self._on_device = torch.empty(0, dtype=torch.uint8, device=device)
-        self._velocity_B2 = torch.empty((0, 2))
-        self._passages: dict[BatchShape, _Passage] = {}
+    def __init__(self) -> None:
+        self.passages: dict[BatchShape, _Passage] = {}
         self.copied, self.ended = torch.cuda.Event(), torch.cuda.Event()
-
-    def passage(self, shape: BatchShape) -> _Passage:
-        """Where a batch goes; there must be none under way."""
-        if shape not in self._passages:
-            n_bytes = staged_bytes(shape)
-            self._make_room(n_bytes, shape.rows)
-            host, velocity_B2 = self._host[:n_bytes], self._velocity_B2[: shape.rows]
-            self._passages[shape] = _Passage(
-                writer=BatchWriter(StagedBatch.in_buffer(host, shape)),
-                host=host,
-                device=self._on_device[:n_bytes],
-                velocity_B2=velocity_B2,
-                velocity=velocity_B2.numpy(),
-            )
-        return self._passages[shape]
-
-    def _make_room(self, n_bytes: int, rows: int) -> None:
-        if len(self._host) < n_bytes:
-            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
-            self._on_device = torch.empty(n_bytes, dtype=torch.uint8, device=self._device)
-            self._passages.clear()
-        if len(self._velocity_B2) < rows:
-            self._velocity_B2 = torch.empty((rows, 2), pin_memory=True)
-            self._passages.clear()
 
 
 class GraphRunner:
@@ -135,9 +106,8 @@ class GraphRunner:
         self._spare_slot = spare_slot
         self._device = device
         self._pool = pool
-        self._graphs: dict[BatchShape, _Graph] = {}
         self._copies = torch.cuda.Stream(device)
-        self._stages = [_Stage(device) for _ in range(STAGES)]
+        self._stages = [_Stage() for _ in range(STAGES)]
         self._launches = 0
 
     def launch(self, events: RaggedEvents, slot_B: npt.NDArray[np.int64]) -> Launched:
@@ -150,41 +120,49 @@ class GraphRunner:
         room = max(events.widest, LEAST_EVENTS * self._n_steps)
         shape = BatchShape.holding(len(events), room)
         stage = self._stages[self._launches % STAGES]
+        passage = stage.passages.get(shape) or self._make(shape, stage)
         self._launches += 1
         # To wait for what has ended would still hand the interpreter to another thread.
         if not stage.ended.query():
             stage.ended.synchronize()
-        passage = stage.passage(shape)
         passage.writer.write(events, slot_B, self._spare_slot)
-        self._start(stage, passage, self._graphs.get(shape) or self._capture(shape))
-        return Launched(stage.ended, passage.velocity[: len(events)])
-
-    def _start(self, stage: _Stage, passage: _Passage, graph: _Graph) -> None:
-        compute = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copies):
             passage.device.copy_(passage.host, non_blocking=True)
         stage.copied.record(self._copies)
+        compute = torch.cuda.current_stream(self._device)
         compute.wait_event(stage.copied)
-        graph.inputs.copy_(passage.device)
-        graph.graph.replay()
-        passage.velocity_B2.copy_(graph.velocity_B2, non_blocking=True)
+        passage.graph.replay()
         stage.ended.record(compute)
+        return Launched(stage.ended, passage.velocity_B2[: len(events)])
 
-    def _capture(self, shape: BatchShape) -> _Graph:
-        """Makes a shape's graph on rows without events, all of the spare slot.
+    def _make(self, shape: BatchShape, wanted: _Stage) -> _Passage:
+        """Captures a shape's graphs for all stages, on rows without events, all of the spare slot.
 
         No stream may take part in a rehearsal.
         """
-        inputs = torch.zeros(staged_bytes(shape), dtype=torch.uint8, device=self._device)
-        batch = StagedBatch.in_buffer(inputs, shape)
+        for number, stage in enumerate(self._stages):
+            stage.passages[shape] = self._passage(shape, warm_ups=1 - number)
+        return wanted.passages[shape]
+
+    def _passage(self, shape: BatchShape, *, warm_ups: int) -> _Passage:
+        n_bytes = staged_bytes(shape)
+        host = torch.zeros(n_bytes, dtype=torch.uint8, pin_memory=True)
+        device = torch.zeros(n_bytes, dtype=torch.uint8, device=self._device)
+        velocity_B2 = torch.zeros((shape.rows, 2), pin_memory=True)
+        batch = StagedBatch.in_buffer(device, shape)
         batch.slot_B.fill_(self._spare_slot)
-        outputs: list[Tensor] = []
         graph = capture(
-            lambda: outputs.append(self._run(batch, shape)), pool=self._pool, warm_ups=1
+            lambda: velocity_B2.copy_(self._run(batch, shape), non_blocking=True),
+            pool=self._pool,
+            warm_ups=warm_ups,
         )
-        captured = _Graph(graph, inputs, outputs[-1])
-        self._graphs[shape] = captured
-        return captured
+        return _Passage(
+            host=host,
+            device=device,
+            graph=graph,
+            writer=BatchWriter(StagedBatch.in_buffer(host, shape)),
+            velocity_B2=velocity_B2.numpy(),
+        )
 
     def _run(self, batch: StagedBatch, shape: BatchShape) -> Tensor:
         columns = place_events(
