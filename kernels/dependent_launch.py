@@ -40,3 +40,24 @@ def wait_for_inputs(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def launch_settled(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Lets the next kernel start, with all that this one has written in memory.
+
+    Of a kernel that has waited for its inputs and lets others start with this alone, any later
+    kernel may read what it and older ones wrote without waiting, though past the L1 cache.
+    """
+    if PDL:
+        tl.inline_asm_elementwise(
+            "fence.acq_rel.gpu; mov.u32 $0, 0;",
+            "=r",
+            [],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+        # The first thread of a program that lets others start does so for all.
+        tl.debug_barrier()
+        gdc_launch_dependents()

@@ -11,7 +11,8 @@ as steps are written in order, so that the newest one's number says what every p
 of a vector at bin t turns by the angle 2 pi t / period_i.
 
 All of it is integers or a few numbers a stream, which plain PyTorch makes in some sixty launches.
-The kernel is one, with a program a stream. Turns are counted in float64, and only what is left
+The kernel is one, with a program a stream. No later kernel starts before all of a plan is in
+memory, nor therefore before the steps until then are (launch_settled). Turns are counted in float64, and only what is left
 beyond a quarter of one is made an angle in float32: no step is too late to be exact.
 
 Source of the angles: Su et al. 2021, "RoFormer", arXiv:2104.09864.
@@ -27,8 +28,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from kernels.dependent_launch import launch_options, wait_for_inputs
+from kernels.dependent_launch import launch_options, launch_settled
 from kernels.dispatch import form_for
 from kernels.rotary import phases_at
 
@@ -293,7 +295,8 @@ def _plan_step_kernel(  # type: ignore[no-untyped-def]
     k = tl.arange(0, PAIRS)
     q = tl.arange(0, QUERIES)
     inside_K = k < K2
-    wait_for_inputs(PDL)
+    if PDL:
+        gdc_wait()
 
     slot = tl.load(slot_ptr + stream).to(tl.int64)
     # They arrive while the slot's numbers are looked up.
@@ -319,3 +322,4 @@ def _plan_step_kernel(  # type: ignore[no-untyped-def]
         period_K[None, :],
         (q < Q)[:, None] & inside_K[None, :],
     )
+    launch_settled(PDL)
