@@ -17,8 +17,7 @@ their way while the new step attends itself.
 
 Few streams: waiting is what takes the time. A program holds all cached keys and values of a head.
 They are older than the kernel that makes the new step, so that they come while that one still runs
-(see dependent_launch). Every warp attends a part of the keys on its own, and what they read is put
-together once, at the end.
+(see dependent_launch), and are all where a product wants them when the queries arrive.
 
 Shapes: B streams, M queries a stream, P pages, W pages that a stream may attend, L keys a page,
 H heads of width K. A page number of -1 stands for no page.
@@ -39,21 +38,19 @@ from kernels.matmul_tile import product_type
 from kernels.rotary import rotate
 from kernels.window_attention import (
     LOG2_E,
-    attend_parts,
     check_served,
     kernel_serves,
     online_softmax,
-    parts_read,
     softmax_read,
-    spread,
 )
 
 Phases = tuple[Tensor, Tensor]
 
 # So many programs have one of an H100's or H200's multiprocessors each.
 _MULTIPROCESSORS = 128
-# Numbers of keys, and of values, that the registers of a program of 8 warps hold.
-_HELD = 256 * 64
+# Numbers of keys, and of values, that the registers of a warp hold, and the most warps.
+_HELD = 32 * 64
+_WARPS = 16
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,13 @@ class StepConfig:
         block_keys: keys a tile, a power of two, 16 at least.
         warps: warps a program.
         stages: one more than the tiles in flight.
-        parts: parts of the one tile of all keys, each attended by itself, a power of two; or 0 to
-            walk tiles.
+        held: hold all keys, which must fit a tile, before the new step is there.
     """
 
     block_keys: int
     warps: int
     stages: int
-    parts: int = 0
+    held: bool = False
 
 
 def step_attention(q_BMHK: Tensor, k_BWLHK: Tensor, v_BWLHK: Tensor, mask_BW: Tensor) -> Tensor:
@@ -193,13 +189,11 @@ def advance_step_attention_triton(
     n_pages, n_key = page_BW.shape[1], k_BLHK.shape[1]
     n_keys = n_pages * n_key
     config = config or step_config(n_batch * n_heads, n_keys, head_dim, q_BMHK.dtype)
-    if config.parts and config.block_keys < n_keys:
+    if config.held and config.block_keys < n_keys:
         raise ValueError(f"{n_keys} keys do not fit one tile of {config.block_keys}")
     q, cos, sin = q_BMHK, None, None
-    phase_strides = 0, 0
     if q_phases is not None:
         q, (cos, sin) = _as_pairs(q_BMHK), (phase.contiguous() for phase in q_phases)
-        phase_strides = cos.stride()[:2]
     inputs = (
         q,
         k_BLHK,
@@ -216,7 +210,7 @@ def advance_step_attention_triton(
         *q.stride()[:3],
         *k_BLHK.stride()[:3],
         *v_BLHK.stride()[:3],
-        *phase_strides,
+        *((0, 0) if cos is None else cos.stride()[:2]),
         *k_pages_PLHK.stride()[:3],
         *v_pages_PLHK.stride()[:3],
     )
@@ -229,18 +223,15 @@ def advance_step_attention_triton(
         "DOT": product_type(q_BMHK),
         "BLOCK_M": _block(n_query),
         "BLOCK_L": _block(n_key),
+        "BLOCK_KEYS": config.block_keys,
         "TURN": q_phases is not None,
         "num_warps": config.warps,
+        "num_stages": config.stages,
         **launch_options(q_BMHK),
     }
     grid = (n_batch * n_heads,)
-    if config.parts:
-        keys = config.block_keys // config.parts
-        _few_streams_kernel[grid](*inputs, PARTS=config.parts, KEYS=keys, **options)
-    else:
-        _many_streams_kernel[grid](
-            *inputs, BLOCK_KEYS=config.block_keys, num_stages=config.stages, **options
-        )
+    kernel = _few_streams_kernel if config.held else _many_streams_kernel
+    kernel[grid](*inputs, **options)
     return out
 
 
@@ -251,9 +242,9 @@ def step_config(n_programs: int, n_keys: int, head_dim: int, dtype: torch.dtype)
         return StepConfig(min(_block(n_keys), 32), warps=4, stages=2)
     if n_programs <= _MULTIPROCESSORS:
         keys = _block(n_keys)
-        if keys * head_dim <= _HELD:
-            parts = min(8, keys // 16)
-            return StepConfig(keys, warps=max(parts, 4), stages=1, parts=parts)
+        warps = max(keys * head_dim // _HELD, 4)
+        if warps <= _WARPS:
+            return StepConfig(keys, warps, stages=1, held=True)
         block_keys, warps = min(keys, 256), 4
     else:
         # Small programs, many of them a multiprocessor, hide each other's waiting.
@@ -331,8 +322,8 @@ def _load_phases(  # type: ignore[no-untyped-def]
     if TURN:
         query = tl.arange(0, BLOCK_M)[:, None]
         place = stream * phase_b + query * phase_m + tl.arange(0, K)[None, :] // 2
-        cos = tl.load(cos_ptr + place, query < M, 1.0)
-        sin = tl.load(sin_ptr + place, query < M, 0.0)
+        cos = tl.load(cos_ptr + place, query < M, 1.0, cache_modifier=".cg")
+        sin = tl.load(sin_ptr + place, query < M, 0.0, cache_modifier=".cg")
     return cos, sin
 
 
@@ -379,7 +370,7 @@ def _many_streams_kernel(  # type: ignore[no-untyped-def]
     BLOCK_KEYS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """One head of one stream; q_b .. v_page_h are strides, q's in pairs where it is to be turned."""
+    """One head of one stream; q_b .. v_page_h are strides, in pairs those of q that is to turn."""
     stream = (tl.program_id(0) // H).to(tl.int64)
     head = tl.program_id(0) % H
     column = tl.arange(0, K)[None, :]
@@ -419,6 +410,21 @@ def _many_streams_kernel(  # type: ignore[no-untyped-def]
         acc, total, peak = _attend(q, k_tile, v_tile, live, acc, total, peak, scale)
     place = out_ptr + ((stream * M + query) * H + head) * K + column
     tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), query < M)
+
+
+@triton.jit
+def _attend_both(q, k, v, new, k_held, v_held, live, scale):  # type: ignore[no-untyped-def]
+    """(rows, K) what queries read from two tiles of keys, where these are new or live."""
+    fresh = tl.dot(q, tl.trans(k), input_precision="ieee")
+    fresh = tl.where(new[None, :], fresh, float("-inf"))
+    held = tl.dot(q, tl.trans(k_held), input_precision="ieee")
+    held = tl.where(live[None, :], held, float("-inf"))
+    peak = (tl.maximum(tl.max(fresh, 1), tl.max(held, 1)) * scale)[:, None]
+    fresh = tl.exp2(fresh * scale - peak)
+    held = tl.exp2(held * scale - peak)
+    acc = tl.dot(fresh.to(v.dtype), v, input_precision="ieee")
+    acc = tl.dot(held.to(v.dtype), v_held, acc, input_precision="ieee")
+    return softmax_read(acc, tl.sum(fresh, 1) + tl.sum(held, 1))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -461,11 +467,10 @@ def _few_streams_kernel(  # type: ignore[no-untyped-def]
     BLOCK_M: tl.constexpr,
     BLOCK_L: tl.constexpr,
     TURN: tl.constexpr,
-    PARTS: tl.constexpr,
-    KEYS: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """As above, with all keys at once; a part is the work of a warp."""
+    """As above, with all keys at once."""
     if PDL:
         # Before the pages have come, so that the next kernel may fetch its weight.
         gdc_launch_dependents()
@@ -473,57 +478,41 @@ def _few_streams_kernel(  # type: ignore[no-untyped-def]
     head = tl.program_id(0) % H
     column = tl.arange(0, K)[None, :]
     query = tl.arange(0, BLOCK_M)[:, None]
-    row = tl.arange(0, BLOCK_L)[:, None]
-    part = tl.arange(0, PARTS)[:, None]
+    latent = tl.arange(0, BLOCK_L)
+    row = latent[:, None]
     q_ptr += stream * q_b + head * q_h
     k_ptr += stream * k_b + head * k_h + column
     v_ptr += stream * v_b + head * v_h + column
+    k_pages_ptr += head * k_page_h + column
+    v_pages_ptr += head * v_page_h + column
 
     # Read ahead, past the L1 cache, which may hold what lay there when an older kernel looked.
     own_page = tl.load(own_page_ptr + stream, cache_modifier=".cg").to(tl.int64)
-    key = part * KEYS + tl.arange(0, KEYS)[None, :]
+    key = tl.arange(0, BLOCK_KEYS)
     page = tl.load(page_ptr + stream * W + key // L, key < n_keys, -1, cache_modifier=".cg")
     page = page.to(tl.int64)
     live = (page >= 0) & (page != own_page)
-    inside = live[:, :, None]
-    k_row = head * k_page_h + page * k_page_p + (key % L) * k_page_l
-    v_row = head * v_page_h + page * v_page_p + (key % L) * v_page_l
-    k_tile = tl.load(
-        k_pages_ptr + k_row[:, :, None] + column[None, :, :], inside, 0.0, cache_modifier=".cg"
-    )
-    v_tile = tl.load(
-        v_pages_ptr + v_row[:, :, None] + column[None, :, :], inside, 0.0, cache_modifier=".cg"
-    )
+    inside = live[:, None]
+    k_held = k_pages_ptr + (page * k_page_p + (key % L) * k_page_l)[:, None]
+    v_held = v_pages_ptr + (page * v_page_p + (key % L) * v_page_l)[:, None]
+    # The compiler moves what it loads on at once, to where the product wants it. So as not to wait
+    # there before the next load, what is loaded first is used after that, if only to be masked.
+    v_held = tl.load(v_held, inside, 0.0, cache_modifier=".cg")
+    k_held = tl.load(k_held, inside, 0.0, cache_modifier=".cg")
+    v_held = tl.where(inside, v_held, 0.0)
     cos, sin = _load_phases(cos_ptr, sin_ptr, stream, phase_b, phase_m, M, K, TURN, BLOCK_M)
     if PDL:
         gdc_wait()
     q = _load_queries(q_ptr, q_m, cos, sin, M, TURN, BLOCK_M).to(DOT)
     k = tl.load(k_ptr + row * k_l, row < L, 0.0)
     v = tl.load(v_ptr + row * v_l, row < L, 0.0)
-    k_own = k_pages_ptr + head * k_page_h + own_page * k_page_p + row * k_page_l + column
-    v_own = v_pages_ptr + head * v_page_h + own_page * v_page_p + row * v_page_l + column
-    tl.store(k_own, k, row < L)
-    tl.store(v_own, v, row < L)
+    q = tl.where(query < M, q, 0.0)
+    k, v = tl.where(row < L, k, 0.0), tl.where(row < L, v, 0.0)
+    tl.store(k_pages_ptr + own_page * k_page_p + row * k_page_l, k, row < L)
+    tl.store(v_pages_ptr + own_page * v_page_p + row * v_page_l, v, row < L)
 
-    q = spread(q, PARTS)
-    # The new step is one part's business, but a warp that does not count it saves no time.
-    new = (part == 0) & (tl.arange(0, BLOCK_L)[None, :] < L)
-    acc = tl.zeros((PARTS, BLOCK_M, K), tl.float32)
-    total = tl.zeros((PARTS, BLOCK_M), tl.float32)
-    peak = tl.full((PARTS, BLOCK_M), -1e30, tl.float32)
-    acc, total, peak = attend_parts(
-        q,
-        spread(k.to(DOT), PARTS),
-        spread(v.to(DOT), PARTS),
-        new[:, None, :],
-        acc,
-        total,
-        peak,
-        scale,
+    read = _attend_both(
+        q, k.to(DOT), v.to(DOT), latent < L, k_held.to(DOT), v_held.to(DOT), live, scale
     )
-    acc, total, peak = attend_parts(
-        q, k_tile.to(DOT), v_tile.to(DOT), live[:, None, :], acc, total, peak, scale
-    )
-    read = parts_read(acc, total, peak, scale)
     place = out_ptr + ((stream * M + query) * H + head) * K + column
     tl.store(place, read.to(out_ptr.dtype.element_ty), query < M)

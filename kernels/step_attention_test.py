@@ -20,11 +20,6 @@ Phases = tuple[Tensor, Tensor]
 SMALL = op.StepConfig(block_keys=16, warps=1, stages=1)
 
 
-def _few(shape: "Shape") -> op.StepConfig:
-    """Parts of which the last are not full, or empty."""
-    return op.StepConfig(max(64, 1 << (shape.W * shape.L - 1).bit_length()), 4, 1, parts=4)
-
-
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kernel forgets to write is not a number."""
@@ -143,7 +138,8 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("index", "config"), [(torch.int32, None), (torch.int64, SMALL), (torch.int32, "few")]
+    ("index", "config"),
+    [(torch.int32, None), (torch.int64, SMALL), (torch.int32, "held")],
 )
 @torch.no_grad()
 def test_advancing_stores_and_attends(
@@ -151,7 +147,10 @@ def test_advancing_stores_and_attends(
 ) -> None:
     case = Case(shape, dtype)
     k_pages, v_pages = pools = case.pools()
-    read = case.advance(pools, _few(shape) if config == "few" else config, index)
+    if config == "held":
+        keys = max(16, 1 << (shape.W * shape.L - 1).bit_length())
+        config = op.StepConfig(keys, warps=8, stages=1, held=True)
+    read = case.advance(pools, config, index)
     assert read.dtype == dtype
     assert read.is_contiguous()
     torch.testing.assert_close(k_pages[case.own], case.k, rtol=0, atol=0)
@@ -166,17 +165,17 @@ def test_many_streams_take_other_tiles(shape: Shape) -> None:
     pools = case.pools()
     n_keys = shape.W * shape.L
     many, few = (op.step_config(n, n_keys, shape.K, torch.bfloat16) for n in (4096, 8))
-    assert not many.parts
-    assert few.parts
+    assert not many.held
+    assert few.held
     read = case.advance(pools, many)
     _assert_close(read, case.exact(pools))
 
 
 @torch.no_grad()
-def test_parts_hold_all_keys_or_are_refused() -> None:
+def test_keys_that_do_not_fit_are_refused() -> None:
     case = Case(SHAPES[0])
     with pytest.raises(ValueError, match="256 keys do not fit"):
-        case.advance(case.pools(), op.StepConfig(128, 4, 1, parts=4))
+        case.advance(case.pools(), op.StepConfig(128, 4, 1, held=True))
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ as steps are written in order, so that the newest one's number says what every p
 of a vector at bin t turns by the angle 2 pi t / period_i.
 
 All of it is integers or a few numbers a stream, which plain PyTorch makes in some sixty launches.
-The kernel is one, with a program a stream. No later kernel starts before all of a plan is in
-memory, nor therefore before the steps until then are (launch_settled). Turns are counted in float64, and only what is left
-beyond a quarter of one is made an angle in float32: no step is too late to be exact.
+The kernel is one, with a program a stream. Turns are counted in float64, and only what is left
+beyond a quarter of one is made an angle in float32: no step is too late to be exact. No later
+kernel starts before a plan, and all that older kernels wrote, is in memory (launch_settled).
 
 Source of the angles: Su et al. 2021, "RoFormer", arXiv:2104.09864.
 

@@ -255,46 +255,6 @@ def softmax_read(acc, total):  # type: ignore[no-untyped-def]
     return acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
 
 
-@triton.jit
-def spread(x, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """(PARTS, rows, K) that are all x (rows, K)."""
-    return tl.broadcast_to(x[None, :, :], (PARTS, x.shape[0], x.shape[1]))
-
-
-@triton.jit
-def attend_parts(q, k, v, seen, acc, total, peak, scale):  # type: ignore[no-untyped-def]
-    """As online_softmax, of parts that know nothing of each other; a warp takes a part.
-
-    Args:
-        q: (parts, rows, K) queries.
-        k: (parts, keys, K) keys.
-        v: (parts, keys, K) values; finite everywhere.
-        seen: (parts, rows or 1, keys) which keys a row sees.
-        acc: (parts, rows, K), as online_softmax's in every part.
-        total: (parts, rows), likewise.
-        peak: (parts, rows), likewise.
-        scale: likewise.
-
-    Returns:
-        The next acc, total and peak.
-    """
-    scores = tl.dot(q, tl.permute(k, (0, 2, 1)), input_precision="ieee")
-    scores = tl.where(seen, scores, float("-inf"))
-    higher = tl.maximum(peak, tl.max(scores, 2))
-    shrink = tl.exp2((peak - higher) * scale)
-    weight = tl.exp2(scores * scale - (higher * scale)[:, :, None])
-    total = total * shrink + tl.sum(weight, 2)
-    acc = tl.dot(weight.to(v.dtype), v, acc * shrink[:, :, None], input_precision="ieee")
-    return acc, total, higher
-
-
-@triton.jit
-def parts_read(acc, total, peak, scale):  # type: ignore[no-untyped-def]
-    """(rows, K) what rows have read in all parts; zero where they saw no key."""
-    shrink = tl.exp2((peak - tl.max(peak, 0)[None, :]) * scale)
-    return softmax_read(tl.sum(acc * shrink[:, :, None], 0), tl.sum(total * shrink, 0))
-
-
 @triton.jit  # type: ignore[untyped-decorator]
 def _window_kernel(  # type: ignore[no-untyped-def]
     q_ptr,
