@@ -13,16 +13,17 @@ from cortex.computed import Computed
 from cortex.errors import InputError
 from cortex.event_batch import EventBatch, collate_ragged
 from cortex.events import Events
-from cortex.graph_runner import GraphRunner, Launched, Work
+from cortex.graph_runner import LEAST_EVENTS, GraphRunner, Launched, Work
 from cortex.precision import Precision, to_bfloat16
 from cortex.ragged_events import RaggedEvents
+from cortex.staged_batch import row_counts
 from cortex.streaming import StreamCache
 
 Velocities = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int64]
 
-# Events of a window's or a stream's fullest step, in the batches that are rehearsed.
-_REHEARSED_EVENTS = (8, 16, 32, 64)
+# Events a step of a window's or a stream's, in the batches that are rehearsed.
+_REHEARSED_EVENTS = (LEAST_EVENTS, 2 * LEAST_EVENTS, 4 * LEAST_EVENTS)
 
 
 class Decoder:
@@ -207,8 +208,8 @@ class Decoder:
             )
 
         return (
-            runner(lambda batch: self._decode_windows(batch.events), self.grid.window_steps),
-            runner(lambda batch: self._decode_steps(batch.slot_B, batch.events), 1),
+            runner(lambda _, batch: self._decode_windows(batch), self.grid.window_steps),
+            runner(self._decode_steps, 1),
         )
 
     def _decode_windows(self, batch: EventBatch) -> Tensor:
@@ -221,7 +222,9 @@ class Decoder:
         return collate_ragged(events, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
 
     def _shapes(self, max_rows: int, n_steps: int) -> list[tuple[int, int]]:
-        rows = [1 << power for power in range((max_rows - 1).bit_length())] + [max_rows]
-        # Without graphs there is nothing to make ready: a batch tells what its size costs.
-        widths = _REHEARSED_EVENTS if self._steps is not None else _REHEARSED_EVENTS[:1]
-        return [(n, events * n_steps) for n in rows for events in widths]
+        if self._steps is None:
+            # Without graphs there is nothing to make ready: a batch tells what its size costs.
+            rows = [1 << power for power in range((max_rows - 1).bit_length())]
+            return [(n, LEAST_EVENTS * n_steps) for n in [*rows, max_rows]]
+        rows = [n for n in row_counts(max_rows) if n < max_rows]
+        return [(n, events * n_steps) for n in [*rows, max_rows] for events in _REHEARSED_EVENTS]

@@ -30,6 +30,11 @@ class EventBatch:
     mask_BSE: Tensor
     count_BS: Tensor
 
+    @classmethod
+    def of(cls, columns: EventColumns) -> "EventBatch":
+        """The batch of these columns."""
+        return cls(**columns._asdict())
+
     def to(self, device: torch.device) -> "EventBatch":
         """The same batch on another device."""
         return EventBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
@@ -70,50 +75,22 @@ def collate_ragged(
 ) -> EventBatch:
     """`collate`, of samples that lie together already."""
     n_samples = len(events)
-    places = place_events(events, n_steps=n_steps, bins_per_step=bins_per_step)
-    width = max(places.fullest, 1)
+    step, phase = np.divmod(events.time_bin, bins_per_step)
+    group = np.repeat(np.arange(n_samples) * n_steps, events.count_B) + step
+    counts = np.bincount(group, minlength=n_samples * n_steps)
+    rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+    width = max(int(counts.max(initial=0)), 1)
 
     def scatter(column: IntColumn) -> Tensor:
         padded = np.zeros((n_samples * n_steps, width), np.int64)
-        padded[places.group, places.rank] = column
+        padded[group, rank] = column
         return torch.from_numpy(padded.reshape(n_samples, n_steps, width))
 
-    count_BS = torch.from_numpy(places.counts.reshape(n_samples, n_steps))
+    count_BS = torch.from_numpy(counts.reshape(n_samples, n_steps))
     return EventBatch(
         unit_BSE=scatter(events.unit),
-        phase_BSE=scatter(places.phase),
+        phase_BSE=scatter(phase),
         value_BSE=scatter(events.value),
         mask_BSE=torch.arange(width) < count_BS[..., None],
         count_BS=count_BS,
     )
-
-
-@dataclass(frozen=True)
-class EventPlaces:
-    """Where each of E events goes in a batch.
-
-    Attributes:
-        group: (E,) its sample and step, as sample * n_steps + step.
-        rank: (E,) its place among that step's.
-        phase: (E,) its bin within the step.
-        counts: (samples * n_steps,) events of every step.
-    """
-
-    group: IntColumn
-    rank: IntColumn
-    phase: IntColumn
-    counts: IntColumn
-
-    @property
-    def fullest(self) -> int:
-        """Events of the step that has most."""
-        return int(self.counts.max(initial=0))
-
-
-def place_events(events: RaggedEvents, *, n_steps: int, bins_per_step: int) -> EventPlaces:
-    """Places for the events of a batch of `n_steps` steps of `bins_per_step` bins."""
-    step, phase = np.divmod(events.time_bin, bins_per_step)
-    group = np.repeat(np.arange(len(events)) * n_steps, events.count_B) + step
-    counts = np.bincount(group, minlength=len(events) * n_steps)
-    rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return EventPlaces(group, rank, phase, counts)

@@ -2,7 +2,11 @@
 
 While one batch is computed, the next is filled into pinned memory and copied on a stream of its
 own. A graph reads its inputs where it was captured, so a batch goes from where it was copied to
-there in one more copy, inside the GPU, when the graph before has ended.
+there in one more copy, inside the GPU, when the graph before has ended. The graph also finds out
+what step each event belongs to: the host does no work an event.
+
+The host's time counts, as a batch of few streams takes the GPU but a fraction of a millisecond: so
+all views of memory are made once.
 """
 
 from collections.abc import Callable
@@ -13,15 +17,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cortex.event_batch import place_events
+from cortex.event_batch import EventBatch
 from cortex.ragged_events import RaggedEvents
-from cortex.staged_batch import BatchShape, StagedBatch, staged_bytes
+from cortex.staged_batch import BatchShape, BatchWriter, StagedBatch, staged_bytes
 from kernels.cuda_graph import capture
+from kernels.event_placement import place_events
 
 # Batches that may have been launched and not have ended.
 STAGES = 2
+# Room for so many events a step at least: so that there are few shapes.
+LEAST_EVENTS = 16
 
-Work = Callable[[StagedBatch], Tensor]
+# (B, 2) velocities of streams' slots (B,) and their events.
+Work = Callable[[Tensor, EventBatch], Tensor]
 
 
 class Launched:
@@ -50,31 +58,51 @@ class _Graph:
     velocity_B2: Tensor
 
 
+@dataclass(frozen=True)
+class _Passage:
+    """Memory that a batch of one shape passes through on its way in and out, pinned on the host."""
+
+    writer: BatchWriter
+    host: Tensor
+    device: Tensor
+    velocity_B2: Tensor
+    velocity: npt.NDArray[np.float32]
+
+
 class _Stage:
-    """Memory that one batch passes through on its way in and out."""
+    """What one batch at a time uses, of whatever shape."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.host = torch.empty(0, dtype=torch.uint8)
-        self.device = torch.empty(0, dtype=torch.uint8, device=device)
-        self.velocity_B2 = torch.empty((0, 2))
-        self._batches: dict[BatchShape, StagedBatch] = {}
+        self._host = torch.empty(0, dtype=torch.uint8)
+        self._on_device = torch.empty(0, dtype=torch.uint8, device=device)
+        self._velocity_B2 = torch.empty((0, 2))
+        self._passages: dict[BatchShape, _Passage] = {}
         self.copied, self.ended = torch.cuda.Event(), torch.cuda.Event()
 
-    def batch(self, shape: BatchShape) -> StagedBatch:
-        """Where a batch is filled in on the host; there must be none under way."""
-        if shape not in self._batches:
-            self._make_room(staged_bytes(shape), shape.rows)
-            self._batches[shape] = StagedBatch.in_buffer(self.host, shape)
-        return self._batches[shape]
+    def passage(self, shape: BatchShape) -> _Passage:
+        """Where a batch goes; there must be none under way."""
+        if shape not in self._passages:
+            n_bytes = staged_bytes(shape)
+            self._make_room(n_bytes, shape.rows)
+            host, velocity_B2 = self._host[:n_bytes], self._velocity_B2[: shape.rows]
+            self._passages[shape] = _Passage(
+                writer=BatchWriter(StagedBatch.in_buffer(host, shape)),
+                host=host,
+                device=self._on_device[:n_bytes],
+                velocity_B2=velocity_B2,
+                velocity=velocity_B2.numpy(),
+            )
+        return self._passages[shape]
 
     def _make_room(self, n_bytes: int, rows: int) -> None:
-        if len(self.host) < n_bytes:
-            self.host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
-            self.device = torch.empty(n_bytes, dtype=torch.uint8, device=self._device)
-            self._batches.clear()
-        if len(self.velocity_B2) < rows:
-            self.velocity_B2 = torch.empty((rows, 2), pin_memory=True)
+        if len(self._host) < n_bytes:
+            self._host = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True)
+            self._on_device = torch.empty(n_bytes, dtype=torch.uint8, device=self._device)
+            self._passages.clear()
+        if len(self._velocity_B2) < rows:
+            self._velocity_B2 = torch.empty((rows, 2), pin_memory=True)
+            self._passages.clear()
 
 
 class GraphRunner:
@@ -93,8 +121,8 @@ class GraphRunner:
         """Captures nothing yet.
 
         Args:
-            work: (B, 2) velocities of a batch on the GPU. It does the same whatever its inputs
-                hold, without waiting for the device.
+            work: what to run on the GPU. It does the same whatever its inputs hold, without waiting
+                for the device.
             n_steps: steps S of a batch.
             bins_per_step: bins in a step.
             spare_slot: the slot of rows that only fill a batch up, and of rehearsals.
@@ -119,27 +147,28 @@ class GraphRunner:
             events: valid events in time order.
             slot_B: the rows' slots; empty where rows are windows.
         """
-        places = place_events(events, n_steps=self._n_steps, bins_per_step=self._bins_per_step)
-        shape = BatchShape.holding(len(events), self._n_steps, places.fullest)
+        room = max(events.widest, LEAST_EVENTS * self._n_steps)
+        shape = BatchShape.holding(len(events), room)
         stage = self._stages[self._launches % STAGES]
         self._launches += 1
-        stage.ended.synchronize()
-        stage.batch(shape).fill(events, places, slot_B, self._spare_slot)
-        self._start(stage, self._graphs.get(shape) or self._capture(shape))
-        return Launched(stage.ended, stage.velocity_B2.numpy()[: len(events)])
+        # To wait for what has ended would still hand the interpreter to another thread.
+        if not stage.ended.query():
+            stage.ended.synchronize()
+        passage = stage.passage(shape)
+        passage.writer.write(events, slot_B, self._spare_slot)
+        self._start(stage, passage, self._graphs.get(shape) or self._capture(shape))
+        return Launched(stage.ended, passage.velocity[: len(events)])
 
-    def _start(self, stage: _Stage, graph: _Graph) -> None:
-        n_bytes = len(graph.inputs)
+    def _start(self, stage: _Stage, passage: _Passage, graph: _Graph) -> None:
+        compute = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copies):
-            stage.device[:n_bytes].copy_(stage.host[:n_bytes], non_blocking=True)
-            stage.copied.record()
-        compute = torch.cuda.current_stream()
+            passage.device.copy_(passage.host, non_blocking=True)
+        stage.copied.record(self._copies)
         compute.wait_event(stage.copied)
-        graph.inputs.copy_(stage.device[:n_bytes])
+        graph.inputs.copy_(passage.device)
         graph.graph.replay()
-        velocity_B2 = stage.velocity_B2[: len(graph.velocity_B2)]
-        velocity_B2.copy_(graph.velocity_B2, non_blocking=True)
-        stage.ended.record()
+        passage.velocity_B2.copy_(graph.velocity_B2, non_blocking=True)
+        stage.ended.record(compute)
 
     def _capture(self, shape: BatchShape) -> _Graph:
         """Makes a shape's graph on rows without events, all of the spare slot.
@@ -150,7 +179,18 @@ class GraphRunner:
         batch = StagedBatch.in_buffer(inputs, shape)
         batch.slot_B.fill_(self._spare_slot)
         outputs: list[Tensor] = []
-        graph = capture(lambda: outputs.append(self._work(batch)), pool=self._pool)
+        graph = capture(
+            lambda: outputs.append(self._run(batch, shape)), pool=self._pool, warm_ups=1
+        )
         captured = _Graph(graph, inputs, outputs[-1])
         self._graphs[shape] = captured
         return captured
+
+    def _run(self, batch: StagedBatch, shape: BatchShape) -> Tensor:
+        columns = place_events(
+            batch.events,
+            steps=self._n_steps,
+            bins_per_step=self._bins_per_step,
+            places=shape.events,
+        )
+        return self._work(batch.slot_B, EventBatch.of(columns))

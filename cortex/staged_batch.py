@@ -1,125 +1,125 @@
 """A batch of events as one piece of memory, in few shapes: one copy takes it to a GPU.
 
-Shapes: B rows, S steps, E events a step.
+Shapes: B rows, E events of the fullest row.
 """
 
-from dataclasses import dataclass
-from math import prod
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cortex.event_batch import EventBatch, EventPlaces
 from cortex.ragged_events import RaggedEvents
+from kernels.event_placement import ListedEvents
 
-LEAST_EVENTS = 8
 # GPUs read a column's first bytes at once.
 _ALIGNMENT = 128
+# So few rows take about as long whatever their number.
+_FEW_ROWS = 8
 
 
-@dataclass(frozen=True)
-class BatchShape:
-    """The shape of a padded batch, one of few.
+class BatchShape(NamedTuple):
+    """The shape of a batch that is filled up, one of few.
 
     Attributes:
         rows: windows or streams B.
-        steps: steps S of each.
-        events: events E of the fullest step.
+        events: events E that there is room for in each; those that are not there cost nothing.
     """
 
     rows: int
-    steps: int
     events: int
 
     @classmethod
-    def holding(cls, rows: int, steps: int, events: int) -> "BatchShape":
-        """The powers of two that hold so many."""
-        return cls(power_of_two(rows), steps, power_of_two(max(events, LEAST_EVENTS)))
+    def holding(cls, rows: int, events: int) -> "BatchShape":
+        """The smallest that holds so many."""
+        return cls(_rows_held(rows), _power_of_two(events))
 
 
-def power_of_two(least: int) -> int:
+def row_counts(most: int) -> list[int]:
+    """The rows B of all shapes that hold `most` rows or fewer, ascending."""
+    counts = [1]
+    while counts[-1] < most:
+        counts.append(_rows_held(counts[-1] + 1))
+    return counts
+
+
+def _rows_held(least: int) -> int:
+    """Rows are computed whether they are real or not: of many, less than a quarter is not."""
+    power = _power_of_two(least)
+    grain = max(power // 8, 1) if power > _FEW_ROWS else power
+    return -(-least // grain) * grain
+
+
+def _power_of_two(least: int) -> int:
     """The smallest that is not less."""
     return 1 << max(least - 1, 0).bit_length()
 
 
-@dataclass(frozen=True)
-class StagedBatch:
+class StagedBatch(NamedTuple):
     """Slots and events of a batch as views of one buffer.
 
     Attributes:
         slot_B: streams' slots.
-        events: the events; what no event fills is not read.
+        events: the rows' events.
     """
 
     slot_B: Tensor
-    events: EventBatch
+    events: ListedEvents
 
     @classmethod
     def in_buffer(cls, buffer: Tensor, shape: BatchShape) -> "StagedBatch":
         """Views of uint8 memory of `staged_bytes(shape)` bytes."""
         columns, start = [], 0
         for dtype, size in _columns(shape):
-            n_bytes = prod(size) * dtype.itemsize
-            columns.append(buffer[start : start + n_bytes].view(dtype).view(size))
+            n_bytes = size * dtype.itemsize
+            columns.append(buffer[start : start + n_bytes].view(dtype))
             start += _aligned(n_bytes)
-        slot, unit, value, phase, mask, count = columns
-        return cls(
-            slot,
-            EventBatch(
-                unit_BSE=unit, phase_BSE=phase, value_BSE=value, mask_BSE=mask, count_BS=count
-            ),
-        )
+        slot, starts, unit, time_bin, value = columns
+        return cls(slot, ListedEvents(unit, time_bin, value, starts))
 
-    def fill(
-        self,
-        events: RaggedEvents,
-        places: EventPlaces,
-        slot_B: npt.NDArray[np.int64],
-        spare_slot: int,
-    ) -> None:
-        """Writes a batch of no more than B rows; the rest are rows without events.
+
+class BatchWriter:
+    """Fills a batch in on the host, one after another."""
+
+    def __init__(self, batch: StagedBatch) -> None:
+        """Args: where to write."""
+        self._slot_B = batch.slot_B.numpy()
+        self._unit_N, self._bin_N, self._value_N, self._start_B1 = (
+            column.numpy() for column in batch.events
+        )
+        self._start_B1[0] = 0
+
+    def write(self, events: RaggedEvents, slot_B: npt.NDArray[np.int64], spare_slot: int) -> None:
+        """Writes no more rows than there is room for; the rest are rows without events.
 
         Args:
             events: valid events in time order.
-            places: theirs, from `place_events`.
             slot_B: the rows' slots, where they are steps of streams.
             spare_slot: the slot of the rest.
         """
-        batch = self.events
-        width = batch.unit_BSE.shape[2]
-        place = places.group * width + places.rank
-        for column, values in (
-            (batch.unit_BSE, events.unit),
-            (batch.value_BSE, events.value),
-            (batch.phase_BSE, places.phase),
-        ):
-            column.numpy().reshape(-1)[place] = values
-        count, n_steps = batch.count_BS.numpy().reshape(-1), len(places.counts)
-        count[:n_steps], count[n_steps:] = places.counts, 0
-        mask = batch.mask_BSE.numpy().reshape(-1, width)
-        np.less(np.arange(width), count[:, None], out=mask)
-        slot = self.slot_B.numpy()
-        slot[: len(slot_B)], slot[len(slot_B) :] = slot_B, spare_slot
+        n_events, after = len(events.unit), len(events) + 1
+        self._unit_N[:n_events] = events.unit
+        self._bin_N[:n_events] = events.time_bin
+        self._value_N[:n_events] = events.value
+        np.cumsum(events.count_B, out=self._start_B1[1:after])
+        self._start_B1[after:] = n_events
+        self._slot_B[: len(slot_B)] = slot_B
+        self._slot_B[len(slot_B) :] = spare_slot
 
 
 def staged_bytes(shape: BatchShape) -> int:
     """Bytes of a batch of a shape."""
-    return sum(_aligned(prod(size) * dtype.itemsize) for dtype, size in _columns(shape))
+    return sum(_aligned(size * dtype.itemsize) for dtype, size in _columns(shape))
 
 
-def _columns(shape: BatchShape) -> list[tuple[torch.dtype, tuple[int, ...]]]:
-    """Types, as small as values allow, and sizes."""
-    padded: Any = (shape.rows, shape.steps, shape.events)
+def _columns(shape: BatchShape) -> list[tuple[torch.dtype, int]]:
+    """Types and sizes: of slots, rows' starts, units, time bins and values."""
+    n_events = shape.rows * shape.events
     return [
-        (torch.int64, (shape.rows,)),
-        (torch.int32, padded),
-        (torch.int16, padded),
-        (torch.int16, padded),
-        (torch.bool, padded),
-        (torch.int32, (shape.rows, shape.steps)),
+        (torch.int64, shape.rows),
+        (torch.int32, shape.rows + 1),
+        *[(torch.int32, n_events)] * 3,
     ]
 
 

@@ -11,17 +11,20 @@ import torch
 WARM_UPS = 3
 
 
-def capture(work: Callable[[], object], *, pool: Any = None) -> torch.cuda.CUDAGraph:
+def capture(
+    work: Callable[[], object], *, pool: Any = None, warm_ups: int = WARM_UPS
+) -> torch.cuda.CUDAGraph:
     """A graph that does again what the work does when it is called.
 
     Args:
-        work: fixed shapes, no waiting for the device; called a few times before the capture.
+        work: fixed shapes, no waiting for the device.
         pool: memory that graphs share which never run at the same time.
+        warm_ups: calls before the capture, in which kernels are compiled.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
+        for _ in range(warm_ups):
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()

@@ -45,6 +45,9 @@ _DECAY_MS = flags.DEFINE_float(
 _DEADLINE_MS = flags.DEFINE_float("deadline_ms", 200.0, "Deadline unless a request says.", 1.0)
 _NOTICE_S = flags.DEFINE_float("notice_s", 2.0, "Seconds from /ready 503 to a closed port.", 0.0)
 _DRAIN_S = flags.DEFINE_float("drain_s", 10.0, "Seconds for requests in flight to finish.", 0.0)
+_ALLOW_RELOAD = flags.DEFINE_bool(
+    "allow_reload", False, "POST /model/reload serves what is in the model's directory by then."
+)
 _OTLP_ENDPOINT = flags.DEFINE_string("otlp_endpoint", None, "OTLP/HTTP URL for traces.")
 
 
@@ -73,6 +76,7 @@ def main(argv: list[str]) -> None:
         deadline_s=_DEADLINE_MS.value / 1e3,
         notice_s=_NOTICE_S.value,
         drain_s=_DRAIN_S.value,
+        allow_reload=_ALLOW_RELOAD.value,
         otlp_endpoint=_OTLP_ENDPOINT.value,
     )
     sys.exit(run_server(settings))

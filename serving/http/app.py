@@ -1,6 +1,7 @@
 """The Flask application: everything but POST /decode."""
 
 import math
+from collections.abc import Callable
 
 import msgspec
 from flask import Flask, Response
@@ -11,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from cortex.errors import InputError
 from serving.engine.engine import State
 from serving.engine.errors import EngineError
+from serving.engine.model import Model, ModelCard
 from serving.http.bridge import Bridge
 from serving.http.stream_socket import PATH as STREAM_PATH
 from serving.http.stream_socket import StreamSockets
@@ -18,13 +20,20 @@ from serving.http.wire import MAX_BODY_BYTES, ErrorAnswer, Grid, LatestAnswer, M
 from serving.telemetry.metrics import Metrics
 
 
-def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
+def make_app(
+    bridge: Bridge,
+    sockets: StreamSockets,
+    metrics: Metrics,
+    *,
+    reload: Callable[[], Model] | None,
+) -> Flask:
     """The application.
 
     Args:
         bridge: the engine.
         sockets: serves stream connections.
         metrics: what /metrics shows.
+        reload: loads the model that a client may ask for; None where it may not.
     """
     app = Flask(__name__)
     app.config["SOCK_SERVER_OPTIONS"] = {
@@ -47,16 +56,20 @@ def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
     @app.get("/model")
     def model() -> Response:
         """The model's card."""
-        card = bridge.card
-        return _json(
-            ModelAnswer(
-                name=card.name,
-                digest=card.digest,
-                grid=Grid(**card.grid.to_dict()),
-                unit_ids=list(card.unit_ids),
-                velocity_unit=card.velocity_unit,
-            )
-        )
+        return _json(_model_answer(bridge.card))
+
+    @app.post("/model/reload")
+    def reload_model() -> Response:
+        """Loads the model afresh and serves it, while the old one serves on; answers its card."""
+        if reload is None:
+            refusal = "reloading is off: start the server with --allow_reload"
+            return _json(ErrorAnswer(refusal), 403)
+        try:
+            return _json(_model_answer(bridge.swap(reload)))
+        except InputError as error:
+            # Not the client's input: what lies where the server looks.
+            still = f"; model {bridge.card.name}, {bridge.card.digest[:12]}, serves on"
+            return _json(ErrorAnswer(f"{error}{still}"), 409)
 
     @app.get(f"{STREAM_PATH}/<int:stream>/latest")
     def latest(stream: int) -> Response:
@@ -97,6 +110,16 @@ def make_app(bridge: Bridge, sockets: StreamSockets, metrics: Metrics) -> Flask:
         return response
 
     return app
+
+
+def _model_answer(card: ModelCard) -> ModelAnswer:
+    return ModelAnswer(
+        name=card.name,
+        digest=card.digest,
+        grid=Grid(**card.grid.to_dict()),
+        unit_ids=list(card.unit_ids),
+        velocity_unit=card.velocity_unit,
+    )
 
 
 def _json(answer: object, status: int = 200) -> Response:

@@ -2,6 +2,7 @@
 
 import serving.http.gevent_first  # noqa: F401  # isort: skip
 
+import itertools
 import sys
 
 from cortex.errors import InputError
@@ -12,14 +13,22 @@ from serving.http.settings import CallableSource, ServerSettings
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the server. `delay_s` is the model's, `broken=1` makes it fail to load."""
-    values = {"delay_s": 0.0, "notice_s": 0.5, "body_s": 0.5, "deadline_s": 2.0, "broken": 0.0}
+    """Runs the server.
+
+    `delay_s` is the model's, `broken=N` makes it fail to load the N-th time, and `reload=1` lets
+    clients load it again; each time it has another digest.
+    """
+    values = {"delay_s": 0.0, "notice_s": 0.5, "body_s": 0.5, "deadline_s": 2.0}
+    values |= {"broken": 0.0, "reload": 0.0}
     values.update((key, float(value)) for key, value in (each.split("=") for each in arguments))
+    times = itertools.count(1)
 
     def build() -> Model:
-        if values["broken"]:
+        time = next(times)
+        if time == values["broken"]:
             raise InputError("model: broken on purpose")
-        return FakeModel(delay_s=values["delay_s"], slots=2)
+        digest = f"{16 - time:x}" * 64
+        return FakeModel(delay_s=values["delay_s"], slots=2, digest=digest)
 
     return run_server(
         ServerSettings(
@@ -29,6 +38,7 @@ def main(arguments: list[str]) -> int:
             body_s=values["body_s"],
             deadline_s=values["deadline_s"],
             drain_s=5.0,
+            allow_reload=bool(values["reload"]),
         )
     )
 

@@ -66,6 +66,26 @@ def test_the_model_card(client: Client) -> None:
     assert (card.grid.bin_us, card.grid.bins_per_step, card.grid.window_steps) == (5000, 4, 8)
 
 
+def test_a_model_is_loaded_again_where_that_is_allowed(server: ServerProcess) -> None:
+    refused = requests.post(f"{server.url}/model/reload", timeout=5)
+    assert refused.status_code == 403 and "--allow_reload" in refused.json()["error"]
+    with running(FAKE, "reload=1", "broken=3") as process, Client(process.url) as client:
+        with client.stream() as stream:
+            assert stream.step(events((1, 3, 2))).model == "f" * 64
+            reloaded = requests.post(f"{process.url}/model/reload", timeout=5)
+            assert reloaded.status_code == 200
+            assert reloaded.json()["digest"] == client.model().digest == "e" * 64
+            answer = stream.step(events((1, 3, 2)))
+            assert (answer.model, answer.restarted, answer.context_steps) == ("e" * 64, True, 1)
+            failed = requests.post(f"{process.url}/model/reload", timeout=5)
+            assert failed.status_code == 409
+            assert failed.json()["error"] == (
+                "model: broken on purpose; model fake, eeeeeeeeeeee, serves on"
+            )
+            assert not stream.step(Events.empty()).restarted
+        assert client.decode(Events.empty()).model == "e" * 64
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

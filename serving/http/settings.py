@@ -65,6 +65,7 @@ class ServerSettings:
         body_s: seconds that a request's body may take to arrive.
         notice_s: seconds between /ready turning 503 and the listener closing.
         drain_s: seconds that requests in flight then have to finish.
+        allow_reload: whether POST /model/reload loads the model from the source again.
         otlp_endpoint: where spans go; None for nowhere.
     """
 
@@ -76,4 +77,5 @@ class ServerSettings:
     body_s: float = 5.0
     notice_s: float = 1.0
     drain_s: float = 10.0
+    allow_reload: bool = False
     otlp_endpoint: str | None = None

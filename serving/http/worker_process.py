@@ -49,7 +49,8 @@ class WorkerProcess:
             metrics=metrics,
         )
         self._sockets = StreamSockets(self._bridge, metrics=metrics, deadline_s=settings.deadline_s)
-        app = make_app(self._bridge, self._sockets, metrics)
+        reload = settings.source.build if settings.allow_reload else None
+        app = make_app(self._bridge, self._sockets, metrics, reload=reload)
 
         def otherwise(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
             return app(environ, start_response)  # type: ignore[arg-type]
