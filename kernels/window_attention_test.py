@@ -129,6 +129,29 @@ def test_bfloat16_is_within_its_rounding(
     _assert_close(fused, case.exact(window))
 
 
+@pytest.mark.parametrize(("shape", "window"), SHAPES)
+@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("config", [None, TALL, TMA])
+@torch.no_grad()
+def test_queries_may_be_of_the_last_steps_alone(
+    shape: Shape, window: int, last: int, config: op.WindowConfig | None
+) -> None:
+    case = Case(shape, torch.bfloat16)
+    exact = case.exact(window)[:, -last:]
+    case.q = case.q[:, -last:]
+    _assert_close(case.fused(window, config), exact)
+    wide = (x.double() for x in (case.q, case.k, case.v))
+    torch.testing.assert_close(op.window_attention_reference(*wide, window=window), exact)
+
+
+@torch.no_grad()
+def test_queries_of_more_steps_than_keys_are_refused() -> None:
+    case = Case((1, 3, 2, 2, 1, 32))
+    case.k, case.v = case.k[:, 1:], case.v[:, 1:]
+    with pytest.raises(ValueError, match="queries of 3 steps"):
+        case.fused(4)
+
+
 @torch.no_grad()
 def test_many_sequences_take_large_blocks() -> None:
     chosen = op.window_config(256, 264, 272, torch.bfloat16)
