@@ -7,7 +7,9 @@ the launches become edges of that kind.
 
 A kernel that is launched so calls `wait_for_inputs` before it reads or writes anything that another
 kernel of the stream touches. As every kernel waits for the whole of the one before, and that one
-did too, nothing older can still be running.
+did too, nothing older can still be running. What such a kernel and older ones wrote it may read
+before it waits only behind one that let others start by `launch_settled`: without that, all of them
+may still be waiting for each other.
 
 Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization".
 """
