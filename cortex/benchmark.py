@@ -75,14 +75,15 @@ def _rows(size: str) -> list[Row]:
             rows += speed.step_rows(n)
         return rows
     for n in tqdm(batches, desc=f"{size} forward"):
-        rows.append(_forward_row(size, model, n))
+        rows.append(_decode_row(f"forward/{size}/batch_{n}", model, n, None))
+        rows.append(_decode_row(f"window/{size}/batch_{n}", model, n, 1))
     for n in tqdm(streams, desc=f"{size} step"):
         rows.append(_step_row(size, model, n))
     return rows
 
 
-def _forward_row(size: str, model: Model, samples: int) -> Row:
-    name = f"forward/{size}/batch_{samples}"
+def _decode_row(name: str, model: Model, samples: int, steps: int | None) -> Row:
+    """Windows of which all steps are decoded, or the last ones alone."""
     batch = make_batch(model, samples, model.config.grid.window_steps, EVENTS.value)
     last = torch.tensor([model.config.grid.bins_per_step - 1], device="cuda")
     low = to_bfloat16(model).prepare()
@@ -91,10 +92,10 @@ def _forward_row(size: str, model: Model, samples: int) -> Row:
         query = low.velocity_query(last)
 
     def work() -> Tensor:
-        return low.decode(batch, query)
+        return low.decode(batch, query, steps)
 
     with torch.inference_mode():
-        exact = model.double()(batch, last)
+        exact = model.double()(batch, last)[:, -(steps or 0) :]
         error = _error(work(), exact)
         model.float()
         time = gpu_time(work)

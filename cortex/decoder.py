@@ -213,7 +213,7 @@ class Decoder:
         )
 
     def _decode_windows(self, batch: EventBatch) -> Tensor:
-        return self.model.decode(batch, self._query)[:, -1, 0]
+        return self.model.decode(batch, self._query, last=1)[:, 0, 0]
 
     def _decode_steps(self, slot_B: Tensor, batch: EventBatch) -> Tensor:
         return self._cache.step(slot_B, batch)[:, 0]

@@ -34,10 +34,20 @@ class LatentBlock(nn.Module):
             for linear in (self.out, self.down):
                 linear.weight.mul_(1.0 / math.sqrt(2 * config.blocks))
 
-    def forward(self, x_BTLD: Rows, turn: Turn) -> Rows:
-        """Latents (B, T, L, D) of every step of a session, given how their keys turn."""
+    def forward(self, x_BTLD: Rows, turn: Turn, last: int | None = None) -> Rows:
+        """Latents (B, T, L, D) of a session.
+
+        Args:
+            x_BTLD: the latents before, of every step.
+            turn: how queries and keys turn.
+            last: steps to compute, from the end; by default all.
+        """
         q, k, v = self.qkv(x_BTLD, turn)
-        return self.finish(x_BTLD, window_attention(q, k, v, window=self.window_steps))
+        x = x_BTLD
+        if last is not None:
+            # Earlier steps are seen, but have nothing to see.
+            q, x = q[:, -last:], Rows(x.x[:, -last:], None)
+        return self.finish(x, window_attention(q, k, v, window=self.window_steps))
 
     def qkv(self, x_LD: Rows, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (..., L, H, K), of latents (..., L, D).

@@ -45,9 +45,10 @@ class LatentRotary(nn.Module):
         step_T = torch.arange(n_steps, device=cos_TK.device)
         return self.at(step_T * self.config.grid.bins_per_step)
 
-    def turn(self, n_steps: int, columns: int) -> Turn:
-        """How the leading columns of T steps' latents turn."""
-        return Turn(*self.steps(n_steps), rows=self.config.latents_per_step, columns=columns)
+    def turn(self, n_steps: int, columns: int, last: int | None = None) -> Turn:
+        """How the leading columns of T steps' latents turn, or of the `last` of these steps."""
+        cos, sin = (phase[-last:] if last else phase for phase in self.steps(n_steps))
+        return Turn(cos, sin, rows=self.config.latents_per_step, columns=columns)
 
     def periods(self, device: torch.device) -> Tensor:
         """(K / 2,) float64 periods in bins."""

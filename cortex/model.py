@@ -22,6 +22,7 @@ from cortex.quantization import Quantization
 from cortex.readout import Readout
 from kernels.linear_add import Rows
 from kernels.movement_velocity import VelocityHead, movement_velocity
+from kernels.norm_linear import Turn
 from kernels.rotary import rotate
 from kernels.window_attention import window_attention
 
@@ -93,24 +94,55 @@ class Model(DecoderModule):
             q_TQHK=rotate(q_QHK.expand(n_steps, -1, -1, -1), self.rotary.at(time_bin_TQ)),
         )
 
-    def decode(self, batch: EventBatch, query: VelocityQuery) -> Tensor:
-        """As `forward`, with a query that was made before."""
-        x_BTQD = self.read_velocity(self.encode(batch), query)
+    def decode(self, batch: EventBatch, query: VelocityQuery, last: int | None = None) -> Tensor:
+        """As `forward`, with a query that was made before, and for the last steps only.
+
+        Args:
+            batch: the events.
+            query: what to ask.
+            last: steps to decode, from the end, at most S; by default all.
+
+        Returns:
+            Velocity (B, last, Q, 2).
+        """
+        n_steps = batch.unit_BSE.shape[1] + 1
+        # The first of them reads the latents of some steps before.
+        seen = n_steps if last is None else min(last + self.config.readout_steps - 1, n_steps)
+        x_BTQD = self.read_velocity(self.encode(batch, seen), query, n_steps, last)
         evidence = None if self.evidence is None else self.evidence.tables()
         return movement_velocity(x_BTQD, self.velocity_head(), evidence, batch.columns())
 
-    def encode(self, batch: EventBatch) -> Rows:
-        """Latents (B, T, L, D) of the start and of every step."""
+    def encode(self, batch: EventBatch, last: int | None = None) -> Rows:
+        """Latents (B, T, L, D) of the start and of every step, or of the last ones alone."""
         x: Rows = self.cross(batch, self.start_LD)
         turn = self.rotary.turn(batch.unit_BSE.shape[1] + 1, 2 * self.config.dim)
-        for block in self.latent_blocks():
+        *blocks, final = self.latent_blocks()
+        for block in blocks:
             x = block(x, turn)
-        return x
+        latents: Rows = final(x, turn, last)
+        return latents
 
-    def read_velocity(self, x_BTLD: Rows, query: VelocityQuery) -> Tensor:
-        """(B, T, Q, D) what queries at every step read from the latents of `encode`."""
-        q_BTQHK = query.q_TQHK[: x_BTLD.x.shape[1]].expand(len(x_BTLD.x), -1, -1, -1, -1)
-        return self.velocity.add(query.vector_QD, self._read(self.velocity, x_BTLD, q_BTQHK))
+    def read_velocity(
+        self,
+        x_BTLD: Rows,
+        query: VelocityQuery,
+        n_steps: int | None = None,
+        last: int | None = None,
+    ) -> Tensor:
+        """(B, T, Q, D) what queries at every step read from the latents of `encode`.
+
+        Args:
+            x_BTLD: the latents.
+            query: what to ask.
+            n_steps: steps of the session with the start, if the latents are of the last ones alone.
+            last: steps to ask at, from the end; by default all.
+        """
+        n_batch, seen = x_BTLD.x.shape[:2]
+        n_steps = n_steps or seen
+        q_TQHK = query.q_TQHK[n_steps - (last or seen) : n_steps]
+        q_BTQHK = q_TQHK.expand(n_batch, -1, -1, -1, -1)
+        turn = self.rotary.turn(n_steps, self.config.dim, seen)
+        return self.velocity.add(query.vector_QD, self._read(self.velocity, x_BTLD, q_BTQHK, turn))
 
     def velocity_head(self) -> VelocityHead:
         """From what a query read to velocity in the labels' unit."""
@@ -136,7 +168,9 @@ class Model(DecoderModule):
         query = F.pad(self.masked_query(self.cross.tokenizer.unit(unit_BSQ)), (0, 0, 0, 0, 1, 0))
         head = self.masked_spikes
         phases = tuple(phase[:, None] for phase in self.rotary.steps(query.shape[1]))
-        read = self._read(head, x_BTLD, rotate(head.queries(query), phases))  # type: ignore[arg-type]
+        q_BTQHK = rotate(head.queries(query), phases)  # type: ignore[arg-type]
+        turn = self.rotary.turn(query.shape[1], self.config.dim)
+        read = self._read(head, x_BTLD, q_BTQHK, turn)
         return head.project(head.add(query, read)[:, 1:])
 
     def prepare(self) -> "Model":
@@ -155,6 +189,6 @@ class Model(DecoderModule):
         """The blocks, in order."""
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor) -> Tensor:
-        k, v = head.keys_values(x_BTLD, self.rotary.turn(q_BTQHK.shape[1], self.config.dim))
+    def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor, turn: Turn) -> Tensor:
+        k, v = head.keys_values(x_BTLD, turn)
         return window_attention(q_BTQHK, k, v, window=self.config.readout_steps)

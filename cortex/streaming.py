@@ -16,6 +16,7 @@ from cortex.model import Model, VelocityQuery
 from cortex.page_pool import PagePool
 from kernels.linear_add import Rows
 from kernels.movement_velocity import advance_movement_velocity
+from kernels.norm_linear import Turn
 from kernels.step_attention import advance_step_attention
 from kernels.stream_plan import StepPlan, plan_step
 
@@ -103,24 +104,25 @@ class StreamCache:
     def _advance(self, plan: StepPlan, x_BLD: Rows) -> Tensor:
         """Takes a step's latents through all blocks; returns what the queries read (B, Q, H, K)."""
         model = self.model
-        k_phases = plan.cos_BK2, plan.sin_BK2
-        q_phases = plan.cos_BK2[:, None], plan.sin_BK2[:, None]
+        turn = self._turn(plan, 2 * model.config.dim)
         x = x_BLD
         for block, pool in zip(model.latent_blocks(), self._blocks, strict=True):
-            q, k, v = block.qkv(x)
-            read = advance_step_attention(
-                q, k, v, q_phases, k_phases, pool.k, pool.v, plan.own_B, plan.seen_BW
-            )
+            q, k, v = block.qkv(x, turn)
+            read = advance_step_attention(q, k, v, pool.k, pool.v, plan.own_B, plan.seen_BW)
             x = block.finish(x, read)
-        k, v = model.velocity.keys_values(x)
+        k, v = model.velocity.keys_values(x, self._turn(plan, model.config.dim))
         return advance_step_attention(
             self._query.q_QHK.expand(len(k), -1, -1, -1),
             k,
             v,
-            (plan.query_cos_BQK2, plan.query_sin_BQK2),
-            k_phases,
             self._readout.k,
             self._readout.v,
             plan.readout_own_B,
             plan.readout_seen_BR,
+            q_phases=(plan.query_cos_BQK2, plan.query_sin_BQK2),
         )
+
+    def _turn(self, plan: StepPlan, columns: int) -> Turn:
+        """How the leading columns of the step's latents turn."""
+        rows = self.model.config.latents_per_step
+        return Turn(plan.cos_BK2, plan.sin_BK2, rows=rows, columns=columns)

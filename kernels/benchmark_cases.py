@@ -25,7 +25,6 @@ from kernels.quantize_rows import (
     rms_norm_quantize_rows_reference,
     rms_norm_quantize_rows_triton,
 )
-from kernels.rotary import rotary_phases
 from kernels.token_embedding import token_embedding_reference, token_embedding_triton
 
 EPS = 1e-6
@@ -229,24 +228,18 @@ def _step_attention(streams: int) -> Case:
     q_new, k_new, v_new = _bf16(streams, L, 3, H, K).unbind(2)
     page = torch.arange(streams * W, device="cuda", dtype=torch.int32).view(streams, W)
     own = page[:, 5].contiguous()
-    step = torch.full((streams,), 37, device="cuda")
-    cos, sin = rotary_phases(step * 4, K, min_period=4.0, max_period=512.0)
-    q_phases, k_phases = (cos[:, None], sin[:, None]), (cos, sin)
     pages = k, v, own, page
     reference = step_attention.advance_step_attention_reference
     kernel = step_attention.advance_step_attention_triton
 
     def exact() -> Tensor:
         q_wide, k_wide, v_wide = (x.double() for x in (q_new, k_new, v_new))
-        wide = k.double(), v.double(), own, page
-        return reference(q_wide, k_wide, v_wide, q_phases, k_phases, *wide)
+        return reference(q_wide, k_wide, v_wide, k.double(), v.double(), own, page)
 
     return Case(
         name=f"step_attention/{streams}_streams",
-        kernel=lambda: kernel(q_new, k_new, v_new, q_phases, k_phases, *pages),
-        baselines={
-            "gather, SDPA": lambda: reference(q_new, k_new, v_new, q_phases, k_phases, *pages)
-        },
+        kernel=lambda: kernel(q_new, k_new, v_new, *pages),
+        baselines={"gather, SDPA": lambda: reference(q_new, k_new, v_new, *pages)},
         bytes=2 * streams * (2 * W * L * D + 6 * L * D),
         flops=4 * streams * L * W * L * D,
         exact=exact,

@@ -7,7 +7,9 @@ the launches become edges of that kind.
 
 A kernel that is launched so calls `wait_for_inputs` before it reads or writes anything that another
 kernel of the stream touches. As every kernel waits for the whole of the one before, and that one
-did too, nothing older can still be running.
+did too, nothing older can still be running. What such a kernel and older ones wrote it may read
+before it waits only behind one that let others start by `launch_settled`: without that, all of them
+may still be waiting for each other.
 
 Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization".
 """
@@ -40,3 +42,24 @@ def wait_for_inputs(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def launch_settled(PDL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Lets the next kernel start, with all that this one has written in memory.
+
+    Of a kernel that has waited for its inputs and lets others start with this alone, any later
+    kernel may read what it and older ones wrote without waiting, though past the L1 cache.
+    """
+    if PDL:
+        tl.inline_asm_elementwise(
+            "fence.acq_rel.gpu; mov.u32 $0, 0;",
+            "=r",
+            [],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+        # The first thread of a program that lets others start does so for all.
+        tl.debug_barrier()
+        gdc_launch_dependents()

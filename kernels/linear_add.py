@@ -68,6 +68,20 @@ class Rows(NamedTuple):
     squares_MP: Tensor | None = None
 
 
+class _Residual(NamedTuple):
+    """A residual in memory, in blocks of contiguous rows.
+
+    Attributes:
+        x: the residual.
+        rows: rows of a block.
+        step: numbers from where one block begins to where the next does, 0 if it comes again.
+    """
+
+    x: Tensor
+    rows: int
+    step: int
+
+
 @dataclass(frozen=True)
 class SumTile(Tile):
     """How the product is cut up; `resident` is not used, a program makes one tile.
@@ -152,7 +166,7 @@ def linear_add_triton(
         x_MK: (..., K) rows.
         weight_NK: (N, K), of x's type, contiguous in K as x is. No kernel that is still running
             may be writing it.
-        residual_RN: (..., N), of x's type.
+        residual_RN: (..., N), of x's type. A slice of the second dimension is read in place.
         config: the tile, else from `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
@@ -183,7 +197,7 @@ def linear_add_triton(
         raise ValueError(f"{columns} columns are more than {MOST_PARTS} parts of {width}")
     squares_MP = torch.empty((len(x), parts), device=x.device, dtype=torch.float32)
     if out.numel():
-        residual = residual_RN.contiguous().view(-1, columns)
+        residual = _placed(residual_RN, x_MK.dim(), columns)
         if tile.whole:
             _whole(x, weight_NK, residual, tile, out, squares_MP)
         elif tile.split > 1:
@@ -206,10 +220,18 @@ def _tile(x_MK: Tensor, columns: int) -> SumTile:
     return tile_for(len(x_MK), columns, x_MK.shape[1])
 
 
+def _placed(residual_RN: Tensor, dims: int, columns: int) -> _Residual:
+    """The residual of rows of so many dimensions, copied only where kernels cannot read it."""
+    block = residual_RN[0]
+    if residual_RN.dim() == dims > 2 and block.is_contiguous() and not residual_RN.is_contiguous():
+        return _Residual(residual_RN, block.numel() // columns, residual_RN.stride(0))
+    return _Residual(residual_RN.contiguous(), residual_RN.numel() // columns, 0)
+
+
 def _whole(
     x_MK: Tensor,
     weight_NK: Tensor,
-    residual_RN: Tensor,
+    residual: _Residual,
     tile: SumTile,
     out: Tensor,
     squares_MP: Tensor,
@@ -218,12 +240,13 @@ def _whole(
     _whole_kernel[(programs(tile, rows, columns),)](
         x_MK,
         weight_NK,
-        residual_RN,
+        residual.x,
         out,
         squares_MP,
         rows,
         columns,
-        len(residual_RN),
+        residual.rows,
+        residual.step,
         x_MK.stride(0),
         weight_NK.stride(0),
         DIM=depth,
@@ -234,7 +257,7 @@ def _whole(
         SHARE=max(16, triton.next_power_of_2(depth) // tile.warps),
         GROUP=tile.group,
         DOT=product_type(x_MK),
-        REPEATED=len(residual_RN) < rows,
+        BLOCKS=residual.rows < rows,
         num_warps=tile.warps,
         **launch_options(x_MK),
     )
@@ -243,7 +266,7 @@ def _whole(
 def _in_parts(
     x_MK: Tensor,
     weight_NK: Tensor,
-    residual_RN: Tensor,
+    residual: _Residual,
     tile: SumTile,
     out: Tensor,
     squares_MP: Tensor,
@@ -253,16 +276,17 @@ def _in_parts(
     _product(x_MK, weight_NK, None, tile, parts, None)
     _add_parts_kernel[(-(-rows // _ADD_ROWS), squares_MP.shape[1])](
         parts,
-        residual_RN,
+        residual.x,
         out,
         squares_MP,
         rows,
         columns,
-        len(residual_RN),
+        residual.rows,
+        residual.step,
         SPLIT=tile.split,
         BLOCK_M=_ADD_ROWS,
         BLOCK_N=min(triton.next_power_of_2(columns), _ADD_COLUMNS),
-        REPEATED=len(residual_RN) < rows,
+        BLOCKS=residual.rows < rows,
         num_warps=4,
         **launch_options(x_MK),
     )
@@ -271,7 +295,7 @@ def _in_parts(
 def _product(
     x_MK: Tensor,
     weight_NK: Tensor,
-    residual_RN: Tensor | None,
+    residual: _Residual | None,
     tile: SumTile,
     out: Tensor,
     squares_MP: Tensor | None,
@@ -280,16 +304,17 @@ def _product(
     (rows, depth), columns = x_MK.shape, len(weight_NK)
     loads = loadable(tile, x_MK, weight_NK)
     stores = tile.tma_store and tile.split == 1 and aligned(out.view(-1, columns))
-    period = rows if residual_RN is None else len(residual_RN)
+    added = residual or _Residual(x_MK, rows, 0)
     _product_kernel[(programs(tile, rows, columns), tile.split)](
         operand(x_MK, tile.m, loads),
         operand(weight_NK, tile.n, loads),
-        residual_RN,
+        None if residual is None else residual.x,
         _target(out, tile) if stores else out,
         squares_MP,
         rows,
         columns,
-        period,
+        added.rows,
+        added.step,
         x_MK.stride(0),
         weight_NK.stride(0),
         DIM=depth,
@@ -298,10 +323,11 @@ def _product(
         BLOCK_K=tile.k,
         SPLIT=tile.split,
         GROUP=tile.group,
+        ONCE=not loads.tma and -(-depth // tile.k) == tile.split,
         TMA=loads.tma,
         TMA_STORE=stores,
         DOT=product_type(x_MK),
-        REPEATED=period < rows,
+        BLOCKS=added.rows < rows,
         num_warps=tile.warps,
         num_stages=tile.stages,
         **launch_options(x_MK),
@@ -322,7 +348,8 @@ def _product_kernel(  # type: ignore[no-untyped-def]
     squares_ptr,
     rows,
     columns,
-    period,
+    block_rows,
+    block_step,
     x_stride,
     weight_stride,
     DIM: tl.constexpr,
@@ -331,35 +358,51 @@ def _product_kernel(  # type: ignore[no-untyped-def]
     BLOCK_K: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
+    ONCE: tl.constexpr,
     TMA: tl.constexpr,
     TMA_STORE: tl.constexpr,
     DOT: tl.constexpr,
-    REPEATED: tl.constexpr,
+    BLOCKS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
+    first = tl.program_id(1) * (tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K)
+    end = tl.minimum(first + tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K, DIM)
     if not TMA:
         x_rows = row_pointers(x_ref, first_row, rows, x_stride, BLOCK_M)
         weight_rows = row_pointers(weight_ref, first_column, columns, weight_stride, BLOCK_N)
+    if ONCE:
+        # The weight need not wait for the rows, nor the next kernel for the weight.
+        if PDL:
+            gdc_launch_dependents()
+        weight = load_columns(weight_rows, first, DIM, BLOCK_K)
     wait_for_inputs(PDL)
     if SPLIT == 1:
         residual = load_residual(
-            residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+            residual_ptr,
+            first_row,
+            first_column,
+            rows,
+            columns,
+            block_rows,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCKS,
+            block_step,
         )
-        first = 0
-        end = DIM
+    if ONCE:
+        x = load_columns(x_rows, first, DIM, BLOCK_K)
+        product = tl.dot(x.to(DOT), weight.to(DOT).T, input_precision="ieee")
     else:
-        first = tl.program_id(1) * (tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K)
-        end = tl.minimum(first + tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K, DIM)
-    product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for k in range(first, end, BLOCK_K):
-        if TMA:
-            x = x_ref.load([first_row, k])
-            weight = weight_ref.load([first_column, k])
-        else:
-            x = load_columns(x_rows, k, DIM, BLOCK_K)
-            weight = load_columns(weight_rows, k, DIM, BLOCK_K)
-        product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
+        product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        for k in range(first, end, BLOCK_K):
+            if TMA:
+                x = x_ref.load([first_row, k])
+                weight = weight_ref.load([first_column, k])
+            else:
+                x = load_columns(x_rows, k, DIM, BLOCK_K)
+                weight = load_columns(weight_rows, k, DIM, BLOCK_K)
+            product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
     if SPLIT == 1:
         y = (product + residual.to(tl.float32)).to(residual.dtype)
         if TMA_STORE:
@@ -380,18 +423,28 @@ def _add_parts_kernel(  # type: ignore[no-untyped-def]
     squares_ptr,
     rows,
     columns,
-    period,
+    block_rows,
+    block_step,
     SPLIT: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
-    REPEATED: tl.constexpr,
+    BLOCKS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     first_row = tl.program_id(0) * BLOCK_M
     first_column = tl.program_id(1) * BLOCK_N
     wait_for_inputs(PDL)
     residual = load_residual(
-        residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+        residual_ptr,
+        first_row,
+        first_column,
+        rows,
+        columns,
+        block_rows,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCKS,
+        block_step,
     )
     y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for part in tl.static_range(SPLIT):
@@ -420,7 +473,8 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     squares_ptr,
     rows,
     columns,
-    period,
+    block_rows,
+    block_step,
     x_stride,
     weight_stride,
     DIM: tl.constexpr,
@@ -430,7 +484,7 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     SHARE: tl.constexpr,
     GROUP: tl.constexpr,
     DOT: tl.constexpr,
-    REPEATED: tl.constexpr,
+    BLOCKS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
@@ -442,7 +496,16 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     wait_for_inputs(PDL)
     # Before the rows, whose way through shared memory would hold it up.
     residual = load_residual(
-        residual_ptr, first_row, first_column, rows, columns, period, BLOCK_M, BLOCK_N, REPEATED
+        residual_ptr,
+        first_row,
+        first_column,
+        rows,
+        columns,
+        block_rows,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCKS,
+        block_step,
     )
     x_rows = row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M)
     x_SMK = _load_shares(x_rows, DIM, SHARES, SHARE)
@@ -474,17 +537,19 @@ def load_residual(  # type: ignore[no-untyped-def]
     first_column,
     rows,
     columns,
-    period,
+    block_rows,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
-    REPEATED: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    block_step=0,
 ):
-    """A tile of a contiguous matrix of `period` rows, which begin again after the last."""
+    """A tile of rows in one contiguous block, or in BLOCKS that begin `block_step` apart."""
     row = tl.minimum(first_row + tl.arange(0, BLOCK_M), rows - 1)
-    if REPEATED:
-        row = row % period
+    place = row.to(tl.int64) * columns
+    if BLOCKS:
+        place = (row // block_rows).to(tl.int64) * block_step + (row % block_rows) * columns
     column = first_column + tl.arange(0, BLOCK_N)
-    place = row.to(tl.int64)[:, None] * columns + column[None, :]
+    place = place[:, None] + column[None, :]
     return tl.load(residual_ptr + place, (column < columns)[None, :], 0.0)
 
 

@@ -95,6 +95,16 @@ def test_a_residual_repeats_over_the_dimensions_that_it_lacks(
     assert plain.squares_MP is None
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+@torch.no_grad()
+def test_a_residual_may_be_a_slice(config: SumTile) -> None:
+    x, weight, residual = _inputs((3, 7, 5, 48), 64, torch.float32)
+    for part in (residual[:, -4:], residual[:, -4:, 1:]):
+        inputs = [x[: len(part), : part.shape[1], : part.shape[2]].contiguous(), weight, part]
+        assert not part.is_contiguous()
+        _check(op.linear_add_triton(*inputs, config=config), inputs)
+
+
 @pytest.mark.parametrize("depth", [16, 24, 100])
 @pytest.mark.parametrize("split", [2, 4])
 @torch.no_grad()

@@ -150,17 +150,20 @@ def movement_velocity_reference(
     """Plain PyTorch: what the kernel must equal.
 
     Args:
-        x_BTQD: rows of the queries, bfloat16 or float32; the first T - S steps are skipped.
+        x_BTQD: rows of the queries at the last T steps, bfloat16 or float32; those of steps before
+            the events' first are skipped.
         head: bfloat16 or float32.
         evidence: None where N = 1.
-        events: of the S steps.
+        events: of S steps.
 
     Returns:
-        (B, S, Q, 2) float32 velocity, in the labels' unit.
+        (B, min(S, T), Q, 2) float32 velocity, in the labels' unit.
     """
-    n_steps = events.unit_BSE.shape[1]
-    y_BSQN2 = kinds_velocity(x_BTQD[:, x_BTQD.shape[1] - n_steps :], head)
-    logits_BSN = None if evidence is None else evidence_logits(evidence, events)
+    skipped = x_BTQD.shape[1] - events.unit_BSE.shape[1]
+    y_BSQN2 = kinds_velocity(x_BTQD[:, max(skipped, 0) :], head)
+    logits_BSN = None
+    if evidence is not None:
+        logits_BSN = evidence_logits(evidence, events)[:, max(-skipped, 0) :]
     return _denormalise(mixed_velocity(y_BSQN2, logits_BSN), head)
 
 
@@ -191,26 +194,28 @@ def movement_velocity_triton(
         config: how to cut the work; velocity_config's if not given.
 
     Returns:
-        (B, S, Q, 2) float32.
+        (B, min(S, T), Q, 2) float32.
 
     Raises:
         ValueError: several kinds without evidence, or shapes that do not fit each other.
     """
-    n_samples, n_lead_steps, n_queries, dim = x_BTQD.shape
+    n_samples, n_given, n_queries, dim = x_BTQD.shape
     n_steps = events.unit_BSE.shape[1]
+    asked = min(n_given, n_steps)
     kinds = _kinds(head, evidence, dim)
-    if n_lead_steps < n_steps or len(events.unit_BSE) != n_samples:
+    if len(events.unit_BSE) != n_samples:
         raise ValueError(f"rows {tuple(x_BTQD.shape)}, events {tuple(events.unit_BSE.shape)}")
     steps = evidence.steps if evidence else 1
     config = config or velocity_config(kinds, dim, steps)
-    out = torch.empty((n_samples, n_steps, n_queries, 2), device=x_BTQD.device, dtype=torch.float32)
+    out = torch.empty((n_samples, asked, n_queries, 2), device=x_BTQD.device, dtype=torch.float32)
     if out.numel():
-        _movement_velocity_kernel[(n_samples * n_steps,)](
+        _movement_velocity_kernel[(n_samples * asked,)](
             x_BTQD.contiguous(),
             *_pointers(head, evidence, events),
             out,
             n_steps,
-            n_lead_steps - n_steps,
+            n_given,
+            asked,
             events.unit_BSE.shape[2],
             head.eps,
             D=dim,
@@ -539,7 +544,7 @@ def _load_head(  # type: ignore[no-untyped-def]
 
 # Sizes that vary from call to call must not make new kernels: they have no bearing on alignment.
 @triton.jit(  # type: ignore[untyped-decorator]
-    do_not_specialize=["n_steps", "lead", "n_events"]
+    do_not_specialize=["n_steps", "n_given", "asked", "n_events"]
 )
 def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     x_ptr,
@@ -556,7 +561,8 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     count_ptr,
     out_ptr,
     n_steps,
-    lead,
+    n_given,
+    asked,
     n_events,
     eps,
     D: tl.constexpr,
@@ -570,7 +576,7 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     EVENTS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """One step of one sample."""
+    """One step of one sample, of the last `asked` ones."""
     gain_D, weight_OD, bias_O, mean_2, scale_2 = _load_head(
         gain_ptr, weight_ptr, bias_ptr, mean_ptr, scale_ptr, D, N, WIDTH, KINDS
     )
@@ -579,10 +585,11 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     if EVIDENCE:
         prior_N = tl.load(prior_ptr + n, n < N, 0.0).to(tl.float32)
     wait_for_inputs(PDL)
-    sample = tl.program_id(0) // n_steps
+    sample = tl.program_id(0) // asked
     first = sample * n_steps
-    row = tl.program_id(0).to(tl.int64)
-    x_row_ptr = x_ptr + (row + (sample + 1) * lead) * (Q * D)
+    from_last = asked - tl.program_id(0) % asked
+    row = (first + n_steps - from_last).to(tl.int64)
+    x_row_ptr = x_ptr + ((sample + 1) * n_given - from_last).to(tl.int64) * (Q * D)
     x_D = tl.load(x_row_ptr + d, d < D, 0.0)
     if EVIDENCE:
         said_N = _said(
@@ -606,7 +613,7 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     _store_velocity(
         x_D,
         x_row_ptr,
-        out_ptr + row * (2 * Q),
+        out_ptr + tl.program_id(0).to(tl.int64) * (2 * Q),
         share_N,
         gain_D,
         weight_OD,

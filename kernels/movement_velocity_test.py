@@ -182,6 +182,15 @@ def test_any_lead_and_number_of_steps(form: Any, lead: int, steps: int) -> None:
     _assert_equal(form(*arguments), arguments.exact())
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("last", [1, 4])
+@torch.no_grad()
+def test_the_last_steps_alone(form: Any, last: int) -> None:
+    arguments = _arguments(lead=0)
+    some = arguments._replace(x_BTQD=arguments.x_BTQD[:, -last:])
+    _assert_equal(form(*some), arguments.exact()[:, -last:])
+
+
 @pytest.mark.parametrize("config", [(1, 1), (4, 2), (16, 4)])
 @torch.no_grad()
 def test_every_cut_gives_the_same(config: tuple[int, int]) -> None:
@@ -296,7 +305,7 @@ def test_kinds_need_evidence_and_shapes_must_fit() -> None:
     with pytest.raises(ValueError, match="kinds of movement"):
         op.movement_velocity_triton(*arguments._replace(evidence=None))
     with pytest.raises(ValueError, match="rows"):
-        op.movement_velocity_triton(*arguments._replace(x_BTQD=arguments.x_BTQD[:, :3]))
+        op.movement_velocity_triton(*arguments._replace(x_BTQD=arguments.x_BTQD[:1]))
     stream = Stream(arguments)
     stream.said_PJN = None
     with pytest.raises(ValueError, match="sums"):

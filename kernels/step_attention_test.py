@@ -59,8 +59,8 @@ def _phases(position: Tensor, head_dim: int) -> Phases:
 class Case:
     """The operator's inputs. Pages that no stream attends hold NaN, as do those to be written.
 
-    Where there are as many queries as keys, they share a packed projection and phases; otherwise
-    the queries are the same in every stream, and each has a phase of its own.
+    Where there are as many queries as keys, they share a packed projection; otherwise the queries
+    are the same in every stream, and each has yet to turn by a phase of its own.
     """
 
     def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
@@ -86,17 +86,15 @@ class Case:
         self.k_pages[unread] = self.v_pages[unread] = torch.nan
         step = torch.randint(10**6, (shape.B,), device=DEVICE)
         self.q, self.k, self.v = random(shape.B, shape.L, 3, shape.H, shape.K).unbind(2)
-        self.k_phases = _phases(step, shape.K)
-        cos, sin = self.k_phases
-        self.q_phases = cos[:, None], sin[:, None]
+        self.q_phases: Phases | None = None
         if shape.M != shape.L:
             self.q = random(1, shape.M, shape.H, shape.K).expand(shape.B, -1, -1, -1)
             bins = torch.arange(shape.M, device=DEVICE)
             self.q_phases = _phases(step[:, None] + bins, shape.K)
 
-    def new(self) -> tuple[Tensor, Tensor, Tensor, Phases, Phases]:
+    def new(self) -> tuple[Tensor, Tensor, Tensor]:
         """The operator's first arguments."""
-        return self.q, self.k, self.v, self.q_phases, self.k_phases
+        return self.q, self.k, self.v
 
     def pools(self) -> tuple[Tensor, Tensor]:
         """Copies of the pools."""
@@ -110,17 +108,16 @@ class Case:
     ) -> Tensor:
         """The kernel's answer; writes the pools."""
         pages = self.own.to(index), self.page_BW.to(index)
-        return op.advance_step_attention_triton(*self.new(), *pools, *pages, config=config)
-
-    def exact_keys(self) -> Tensor:
-        """The new step's keys in float64, turned."""
-        cos, sin = (phase[:, None].double() for phase in self.k_phases)
-        return rotate(self.k.double(), (cos, sin))
+        return op.advance_step_attention_triton(
+            *self.new(), *pools, *pages, q_phases=self.q_phases, config=config
+        )
 
     def exact(self, pools: tuple[Tensor, Tensor]) -> Tensor:
         """Dense attention in float64, a stream at a time, to pools that hold the new step."""
-        cos, sin = self.q_phases
-        q_BMHK = rotate(self.q.double(), (cos.double(), sin.double()))
+        q_BMHK = self.q.double()
+        if self.q_phases is not None:
+            cos, sin = self.q_phases
+            q_BMHK = rotate(q_BMHK, (cos.double(), sin.double()))
         out = torch.zeros_like(q_BMHK)
         for stream, page_W in enumerate(self.page_BW):
             k, v = (x[page_W[page_W >= 0]].double().flatten(0, 1) for x in pools)
@@ -140,17 +137,23 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("index", "config"), [(torch.int32, None), (torch.int64, SMALL)])
+@pytest.mark.parametrize(
+    ("index", "config"),
+    [(torch.int32, None), (torch.int64, SMALL), (torch.int32, "held")],
+)
 @torch.no_grad()
-def test_advancing_turns_stores_and_attends(
-    shape: Shape, dtype: torch.dtype, index: torch.dtype, config: op.StepConfig | None
+def test_advancing_stores_and_attends(
+    shape: Shape, dtype: torch.dtype, index: torch.dtype, config: Any
 ) -> None:
     case = Case(shape, dtype)
     k_pages, v_pages = pools = case.pools()
+    if config == "held":
+        keys = max(16, 1 << (shape.W * shape.L - 1).bit_length())
+        config = op.StepConfig(keys, warps=8, stages=1, held=True)
     read = case.advance(pools, config, index)
     assert read.dtype == dtype
     assert read.is_contiguous()
-    _assert_close(k_pages[case.own], case.exact_keys())
+    torch.testing.assert_close(k_pages[case.own], case.k, rtol=0, atol=0)
     torch.testing.assert_close(v_pages[case.own], case.v, rtol=0, atol=0)
     _assert_close(read, case.exact(pools))
 
@@ -160,8 +163,19 @@ def test_advancing_turns_stores_and_attends(
 def test_many_streams_take_other_tiles(shape: Shape) -> None:
     case = Case(shape, torch.bfloat16)
     pools = case.pools()
-    read = case.advance(pools, op.step_config(4096, shape.W * shape.L, torch.bfloat16))
+    n_keys = shape.W * shape.L
+    many, few = (op.step_config(n, n_keys, shape.K, torch.bfloat16) for n in (4096, 8))
+    assert not many.held
+    assert few.held
+    read = case.advance(pools, many)
     _assert_close(read, case.exact(pools))
+
+
+@torch.no_grad()
+def test_keys_that_do_not_fit_are_refused() -> None:
+    case = Case(SHAPES[0])
+    with pytest.raises(ValueError, match="256 keys do not fit"):
+        case.advance(case.pools(), op.StepConfig(128, 4, 1, held=True))
 
 
 @torch.no_grad()
@@ -190,12 +204,10 @@ def test_inputs_may_be_views() -> None:
     case = Case(SHAPES[1])
     plain = case.pools()
     read = case.advance(plain)
-    # Keys as heads within pages, values as a part of more; phases whose strides differ.
+    # Keys as heads within pages, values as a part of more.
     k_pages, v_pages = case.pools()
     wide = torch.cat((v_pages, v_pages), 3)
     pools = k_pages.transpose(1, 2).contiguous().transpose(1, 2), wide[..., : case.shape.K]
-    cos, sin = case.k_phases
-    case.k_phases = torch.stack((cos, cos), 1)[:, 0], sin
     torch.testing.assert_close(case.advance(pools), read, rtol=0, atol=0)
     torch.testing.assert_close(pools, plain, equal_nan=True, rtol=0, atol=0)
 
@@ -208,8 +220,10 @@ def test_dispatch_takes_either_form(form: Any, shape: Shape) -> None:
     # The reference weighs masked keys by zero, which NaN survives.
     pools = case.k_pages.nan_to_num(), case.v_pages.nan_to_num()
     with forced(form):
-        read = op.advance_step_attention(*case.new(), *pools, case.own, case.page_BW)
-    _assert_close(pools[0][case.own], case.exact_keys())
+        read = op.advance_step_attention(
+            *case.new(), *pools, case.own, case.page_BW, q_phases=case.q_phases
+        )
+    torch.testing.assert_close(pools[0][case.own], case.k, rtol=0, atol=0)
     _assert_close(read, case.exact(pools))
 
 
@@ -217,9 +231,6 @@ def test_dispatch_takes_either_form(form: Any, shape: Shape) -> None:
 def test_no_streams_read_nothing() -> None:
     case = Case(SHAPES[1])
     case.q, case.k, case.v = case.q[:0], case.k[:0], case.v[:0]
-    case.q_phases, case.k_phases = (
-        (cos[:0], sin[:0]) for cos, sin in (case.q_phases, case.k_phases)
-    )
     case.own, case.page_BW = case.own[:0], case.page_BW[:0]
     assert case.advance(case.pools()).shape == case.q.shape
 

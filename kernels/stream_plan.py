@@ -12,7 +12,8 @@ of a vector at bin t turns by the angle 2 pi t / period_i.
 
 All of it is integers or a few numbers a stream, which plain PyTorch makes in some sixty launches.
 The kernel is one, with a program a stream. Turns are counted in float64, and only what is left
-beyond a quarter of one is made an angle in float32: no step is too late to be exact.
+beyond a quarter of one is made an angle in float32: no step is too late to be exact. No later
+kernel starts before a plan, and all that older kernels wrote, is in memory (launch_settled).
 
 Source of the angles: Su et al. 2021, "RoFormer", arXiv:2104.09864.
 
@@ -27,8 +28,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from kernels.dependent_launch import launch_options, wait_for_inputs
+from kernels.dependent_launch import launch_options, launch_settled
 from kernels.dispatch import form_for
 from kernels.rotary import phases_at
 
@@ -293,7 +295,8 @@ def _plan_step_kernel(  # type: ignore[no-untyped-def]
     k = tl.arange(0, PAIRS)
     q = tl.arange(0, QUERIES)
     inside_K = k < K2
-    wait_for_inputs(PDL)
+    if PDL:
+        gdc_wait()
 
     slot = tl.load(slot_ptr + stream).to(tl.int64)
     # They arrive while the slot's numbers are looked up.
@@ -319,3 +322,4 @@ def _plan_step_kernel(  # type: ignore[no-untyped-def]
         period_K[None, :],
         (q < Q)[:, None] & inside_K[None, :],
     )
+    launch_settled(PDL)

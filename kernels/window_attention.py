@@ -43,6 +43,8 @@ class WindowConfig:
         warps: warps a program.
         stages: tiles in flight.
         tma: load keys and values by the tensor memory accelerator.
+        late: wait for the queries after the first keys have been asked for, not before: where a
+            tile or two hold all keys.
     """
 
     block_rows: int
@@ -50,6 +52,7 @@ class WindowConfig:
     warps: int
     stages: int
     tma: bool = False
+    late: bool = False
 
 
 def window_attention_reference(
@@ -58,14 +61,16 @@ def window_attention_reference(
     """Plain PyTorch, dense attention inside blocks: what the kernel must equal.
 
     Args:
-        q_BSMHK: M queries at each of S steps.
+        q_BSMHK: M queries at each of S steps, or of only the last of these.
         k_BSLHK: L keys at each step.
         v_BSLHK: L values at each step.
         window: steps that a query sees, its own included.
 
     Returns:
-        (B, S, M, H, K).
+        (B, S, M, H, K), of as many steps as there are queries for.
     """
+    asked = q_BSMHK.shape[1]
+    q_BSMHK = F.pad(q_BSMHK, (0, 0) * 3 + (k_BSLHK.shape[1] - asked, 0))
     n_batch, n_steps, n_query, n_heads, head_dim = q_BSMHK.shape
     n_key = k_BSLHK.shape[2]
     block = min(window, n_steps)
@@ -90,7 +95,7 @@ def window_attention_reference(
     mask = mask.repeat(n_batch, 1, 1)[:, None]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
     out = out.reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)
-    return out[:, :n_steps]
+    return out[:, n_steps - asked : n_steps]
 
 
 def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
@@ -121,12 +126,16 @@ def window_attention_triton(
         config: how to cut the work; by default what suits the shape.
 
     Returns:
-        (B, S, M, H, K), contiguous.
+        (B, S, M, H, K), contiguous, of as many steps as there are queries for.
 
     Raises:
-        ValueError: the kernel does not serve such types, strides or width of head.
+        ValueError: the kernel does not serve such types, strides or width of head, or queries are
+            of more steps than keys.
     """
     check_served(q_BSMHK, k_BSLHK, v_BSLHK)
+    lead = k_BSLHK.shape[1] - q_BSMHK.shape[1]
+    if lead < 0:
+        raise ValueError(f"queries of {q_BSMHK.shape[1]} steps, but keys of {k_BSLHK.shape[1]}")
     n_batch, n_steps, n_query, n_heads, head_dim = q_BSMHK.shape
     n_key = k_BSLHK.shape[2]
     out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=q_BSMHK.dtype)
@@ -143,7 +152,8 @@ def window_attention_triton(
         _tiles(k, config.block_keys) if tma else k,
         _tiles(v, config.block_keys) if tma else v,
         out,
-        n_steps,
+        lead + n_steps,
+        lead,
         head_dim**-0.5 * LOG2_E,
         *q.stride()[:3],
         *k.stride()[:3],
@@ -157,6 +167,7 @@ def window_attention_triton(
         BLOCK_ROWS=config.block_rows,
         BLOCK_KEYS=config.block_keys,
         TMA=tma,
+        LATE=config.late,
         num_warps=config.warps,
         num_stages=config.stages,
         **launch_options(q),
@@ -262,6 +273,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     v_ref,
     out_ptr,
     n_steps,
+    lead,
     scale,
     q_b,
     q_r,
@@ -281,23 +293,27 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
     TMA: tl.constexpr,
+    LATE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """One block of one head's query rows; q_b .. v_h are strides, the _ref pointers or TMA."""
+    """One block of one head's query rows, which begin at the step `lead`.
+
+    q_b .. v_h are strides, the _ref pointers or descriptors for the TMA.
+    """
     sample = tl.program_id(0) // H
     head = tl.program_id(0) % H
     batch = sample.to(tl.int64)
     # The last rows see the most keys: they start first, so that short blocks fill the end.
     first_row = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_ROWS
     offset = tl.arange(0, BLOCK_ROWS)
-    step = (first_row + offset) // M
+    step = lead + (first_row + offset) // M
     exists = (step < n_steps)[:, None]
     column = tl.arange(0, K)
     # Rows see keys seen_from .. seen_to - 1; all see those of full_from .. full_to - 1.
     seen_from = (tl.maximum(step - WINDOW + 1, 0) * L)[:, None]
     seen_to = ((step + 1) * L)[:, None]
-    first_step = first_row // M
-    last_step = tl.minimum((first_row + BLOCK_ROWS - 1) // M, n_steps - 1)
+    first_step = lead + first_row // M
+    last_step = tl.minimum(lead + (first_row + BLOCK_ROWS - 1) // M, n_steps - 1)
     first = tl.maximum(first_step - WINDOW + 1, 0) * L
     end = (last_step + 1) * L
     full_from = tl.maximum(last_step - WINDOW + 1, 0) * L
@@ -323,6 +339,10 @@ def _window_kernel(  # type: ignore[no-untyped-def]
             inside = (start + key < end)[:, None]
             k = tl.load(k_ref + row * k_r, inside, 0.0)
             v = tl.load(v_ref + row * v_r, inside, 0.0)
+        if LATE:
+            # The compiler moves queries to where the product wants them as soon as nothing keeps it
+            # from that; it would wait for them before it asks for the first keys.
+            q = tl.where(exists & (start >= first), q, 0.0)
         scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
         if (start < full_from) | (start + BLOCK_KEYS > full_to):
             at_key = (start + key)[None, :]
@@ -330,6 +350,6 @@ def _window_kernel(  # type: ignore[no-untyped-def]
             scores = tl.where(seen, scores, float("-inf"))
         acc, total, peak = online_softmax(scores, v.to(DOT), acc, total, peak, scale)
 
-    out_block = out_ptr + ((batch * n_steps * M + first_row) * H + head) * K
+    out_block = out_ptr + ((batch * (n_steps - lead) * M + first_row) * H + head) * K
     place = out_block + offset[:, None] * (H * K) + column[None, :]
     tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), exists)

@@ -18,6 +18,7 @@ from kernels.step_attention import step_attention
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = op.WindowConfig(block_rows=16, block_keys=16, warps=1, stages=1)
 TALL = op.WindowConfig(block_rows=64, block_keys=32, warps=4, stages=2)
+LATE = op.WindowConfig(block_rows=16, block_keys=64, warps=4, stages=2, late=True)
 TMA = op.WindowConfig(block_rows=64, block_keys=64, warps=4, stages=2, tma=True)
 Shape = tuple[int, int, int, int, int, int]
 
@@ -108,7 +109,7 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-@pytest.mark.parametrize("config", [None, SMALL, TALL])
+@pytest.mark.parametrize("config", [None, SMALL, TALL, LATE])
 @torch.no_grad()
 def test_kernel_equals_float64(shape: Shape, window: int, config: op.WindowConfig | None) -> None:
     case = Case(shape)
@@ -118,7 +119,7 @@ def test_kernel_equals_float64(shape: Shape, window: int, config: op.WindowConfi
 
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-@pytest.mark.parametrize("config", [None, TALL, TMA])
+@pytest.mark.parametrize("config", [None, TALL, TMA, LATE])
 @torch.no_grad()
 def test_bfloat16_is_within_its_rounding(
     shape: Shape, window: int, config: op.WindowConfig | None
@@ -127,6 +128,29 @@ def test_bfloat16_is_within_its_rounding(
     fused = case.fused(window, config)
     assert fused.dtype == torch.bfloat16
     _assert_close(fused, case.exact(window))
+
+
+@pytest.mark.parametrize(("shape", "window"), SHAPES)
+@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("config", [None, TALL, TMA, LATE])
+@torch.no_grad()
+def test_queries_may_be_of_the_last_steps_alone(
+    shape: Shape, window: int, last: int, config: op.WindowConfig | None
+) -> None:
+    case = Case(shape, torch.bfloat16)
+    exact = case.exact(window)[:, -last:]
+    case.q = case.q[:, -last:]
+    _assert_close(case.fused(window, config), exact)
+    wide = (x.double() for x in (case.q, case.k, case.v))
+    torch.testing.assert_close(op.window_attention_reference(*wide, window=window), exact)
+
+
+@torch.no_grad()
+def test_queries_of_more_steps_than_keys_are_refused() -> None:
+    case = Case((1, 3, 2, 2, 1, 32))
+    case.k, case.v = case.k[:, 1:], case.v[:, 1:]
+    with pytest.raises(ValueError, match="queries of 3 steps"):
+        case.fused(4)
 
 
 @torch.no_grad()
