@@ -1,7 +1,7 @@
 """What becomes of a step, by where its stream is."""
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,24 +32,29 @@ class Verdict(IntEnum):
     NO_SLOT = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Placement:
+class Placement(NamedTuple):
     """B steps judged.
 
     Attributes:
         verdict_B: a Verdict each.
         slot_B: where the stream's state is; -1 where there is none.
         restarted_B: the slot is new to the stream: reset it to begin with this step.
+        context_B: steps that the answer to each rests on, if it is run.
     """
 
     verdict_B: IntArray
     slot_B: IntArray
     restarted_B: BoolArray
+    context_B: IntArray
 
     @property
     def all_run(self) -> bool:
         """Whether every step is to be run."""
         return not np.count_nonzero(self.verdict_B)  # Verdict.RUN is 0.
+
+    def of(self, index: IntArray) -> "Placement":
+        """Some of the steps."""
+        return Placement(*[column[index] for column in self])
 
 
 def refusal(verdict: Verdict, *, step: int, expected: int, window_steps: int) -> Exception:
