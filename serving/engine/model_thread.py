@@ -54,7 +54,7 @@ class ModelThread:
         self,
         *,
         settings: EngineSettings,
-        service_time: ServiceTime,
+        pace: ServiceTime,
         host: Host,
         put_out: Callable[[Message], None],
     ) -> None:
@@ -62,12 +62,12 @@ class ModelThread:
 
         Args:
             settings: limits.
-            service_time: where batch times are recorded.
+            pace: where the pace of batches is recorded; see Pipeline.
             host: the program around.
             put_out: hands a message to the host's thread; called on any thread.
         """
         self._settings = settings
-        self._service_time = service_time
+        self._pace = pace
         self._host = host
         self._put_out = put_out
         # queue.SimpleQueue may have been replaced by a cooperative one that loses wake-ups
@@ -100,11 +100,13 @@ class ModelThread:
 
     def _begin(self, build: Callable[[], Model]) -> Pipeline:
         model = build()
-        self._service_time.become(self._warmed_up(model))
+        service_time = self._warmed_up(model)
+        self._pace.become(service_time)
         pipeline = Pipeline(
             model,
             settings=self._settings,
-            service_time=self._service_time,
+            service_time=service_time,
+            pace=self._pace,
             clock=self._host.clock,
             faults=self._host.faults,
         )

@@ -36,6 +36,7 @@ class StepBatch:
         flags_B: of each answer.
         earliest: no deadline is earlier.
         events: events of its fullest step.
+        since: when the first of its steps was submitted.
         at: when it was launched.
         pending: its velocities.
     """
@@ -50,6 +51,7 @@ class StepBatch:
     flags_B: npt.NDArray[np.uint8]
     earliest: float
     events: int
+    since: float
     at: float
     pending: Pending
     kind: Kind = Kind.STEP

@@ -147,7 +147,7 @@ class Steps:
             if outlook.rows > self._max_batch:
                 deadline = self._queue.records["deadline"][index]
                 urgent = np.sort(np.argsort(deadline, kind="stable")[: self._max_batch])
-                index = urgent if index is EVERY else index[urgent]
+                index = np.arange(len(self._queue))[index][urgent]
             records = self._without_abandoned(self._queue.take(index))
             placement = self._table.place(records["place"], records["step"], now, needed)
             real = len(records)
@@ -172,6 +172,7 @@ class Steps:
                     flags_B=placement.restarted_B * _RESTARTED,
                     earliest=outlook.urgency,
                     events=widest,
+                    since=float(records["submitted"][0]),
                     at=now,
                     pending=pending,
                 )
@@ -250,9 +251,7 @@ class Steps:
         """Launches steps, the first so many with their events; returns events of the fullest."""
         try:
             with_events = records if real == len(records) else records[:real]
-            parts = [
-                block.events_of(rows) for block, _, rows in self._queue.by_block(with_events)
-            ]
+            parts = [block.events_of(rows) for block, _, rows in self._queue.by_block(with_events)]
             if real < len(records):
                 parts.append(RaggedEvents.silence(len(records) - real))
             events = RaggedEvents.concatenate(parts)

@@ -77,9 +77,7 @@ class StreamTable:
         opened: BoolArray = self._stream[place_B] == stream_B
         return opened
 
-    def open(
-        self, count: int, now: float, needed: Sequence[IntArray]
-    ) -> tuple[IntArray, IntArray]:
+    def open(self, count: int, now: float, needed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
         """Opens streams that begin with step 0.
 
         Args:

@@ -54,7 +54,8 @@ class Placement(NamedTuple):
 
     def of(self, index: IntArray) -> "Placement":
         """Some of the steps."""
-        return Placement(*[column[index] for column in self])
+        verdict_B, slot_B, restarted_B, context_B = self
+        return Placement(verdict_B[index], slot_B[index], restarted_B[index], context_B[index])
 
 
 def refusal(verdict: Verdict, *, step: int, expected: int, window_steps: int) -> Exception:
