@@ -87,6 +87,7 @@ class Pipeline:
             model,
             max_batch=settings.max_step_batch,
             table=self._table,
+            pace=pace,
             outbox=self._outbox,
             faults=faults,
         )

@@ -12,11 +12,12 @@ from serving.engine.answers import Flag
 from serving.engine.errors import EngineError, ExpiredError
 from serving.engine.faults import Faults
 from serving.engine.frames_block import FramesBlock
-from serving.engine.jobs import FramesJob
+from serving.engine.jobs import FramesJob, Kind
 from serving.engine.launch import Filling
 from serving.engine.model import IntArray, Model, Pending
 from serving.engine.outbox import Outbox
 from serving.engine.records import EVERY, Index, Records, take, where
+from serving.engine.service_time import ServiceTime
 from serving.engine.step_answers import StepAnswers
 from serving.engine.step_batch import StepBatch
 from serving.engine.step_queue import StepQueue
@@ -53,7 +54,14 @@ class Steps:
     """
 
     def __init__(
-        self, model: Model, *, max_batch: int, table: StreamTable, outbox: Outbox, faults: Faults
+        self,
+        model: Model,
+        *,
+        max_batch: int,
+        table: StreamTable,
+        pace: ServiceTime,
+        outbox: Outbox,
+        faults: Faults,
     ) -> None:
         """An empty queue.
 
@@ -61,12 +69,14 @@ class Steps:
             model: advances streams.
             max_batch: steps in a batch at most.
             table: the streams; the model has its slots.
+            pace: seconds from one batch to the next; see Pipeline.
             outbox: where outcomes go.
             faults: what to do about errors of the model.
         """
         self._model = model
         self._max_batch = max_batch
         self._table = table
+        self._pace = pace
         self._outbox = outbox
         self._faults = faults
         self._arrived: list[FramesJob] = []
@@ -152,6 +162,7 @@ class Steps:
             placement = self._table.place(records["place"], records["step"], now, needed)
             real = len(records)
             if not placement.all_run:
+                self._refuse_unmet(records, placement, now)
                 self._answer_at_once(records, placement, now)
                 runs = np.flatnonzero(placement.verdict_B == Verdict.RUN)
                 fills = np.flatnonzero(placement.verdict_B == Verdict.FILL)
@@ -226,6 +237,20 @@ class Steps:
         self._answers.fail(records[gone_B], EngineError("abandoned"))
         return take(records, ~gone_B)
 
+    def _refuse_unmet(self, records: Records, placement: Placement, now: float) -> None:
+        """Lets go of steps that would be late even if nothing but they were run.
+
+        To run what is missing takes a batch each, and nobody is answered by these. Under overload
+        every step that is refused is missing before the next: to make up for all would leave as
+        much to do as before. So streams that are behind stay behind, and the others are answered.
+        """
+        fills = np.flatnonzero(placement.verdict_B == Verdict.FILL)
+        if len(fills):
+            batch_s = self._pace.estimate(Kind.STEP, len(records), self._widest, now)
+            ready_at = now + batch_s * (placement.ahead_B[fills] + 1)
+            unmet = fills[ready_at > records["deadline"][fills]]
+            placement.verdict_B[unmet] = Verdict.UNMET
+
     def _answer_at_once(self, records: Records, placement: Placement, now: float) -> None:
         """Answers the steps that the model has nothing to do for."""
         again = records[placement.verdict_B == Verdict.DUPLICATE]
@@ -240,7 +265,7 @@ class Steps:
             error = refusal(
                 Verdict(placement.verdict_B[index]),
                 step=int(record["step"]),
-                expected=self._table.next_step(int(record["place"])),
+                ahead=int(placement.ahead_B[index]),
                 window_steps=self._model.grid.window_steps,
             )
             self._answers.fail(records[index : index + 1], error)

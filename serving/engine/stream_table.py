@@ -140,7 +140,7 @@ class StreamTable:
         restarted_B = np.zeros(len(place_B), bool)
         if not (np.count_nonzero(ahead_B) or np.count_nonzero(lost_B)):
             # Each is the next of a stream whose state is there.
-            return Placement(verdict_B, slot_B, restarted_B, self._context(place_B))
+            return Placement(verdict_B, slot_B, restarted_B, ahead_B, self._context(place_B))
         verdict_B[~lost_B & (ahead_B > 0)] = Verdict.FILL
         verdict_B[~lost_B & (ahead_B > self._window_steps)] = Verdict.AHEAD
         verdict_B[ahead_B < 0] = Verdict.BEHIND
@@ -156,7 +156,9 @@ class StreamTable:
         self._slot[again] = slots
         self._first_step[again] = self._next_step[again] = step_B[restarts]
         restarted_B[restarts] = True
-        return Placement(verdict_B, self._slot[place_B], restarted_B, self._context(place_B))
+        return Placement(
+            verdict_B, self._slot[place_B], restarted_B, ahead_B, self._context(place_B)
+        )
 
     def begin(self, place_B: IntArray, now: float) -> None:
         """B streams have a step in the model from now on."""
@@ -175,10 +177,6 @@ class StreamTable:
     def answer(self, place_B: IntArray) -> Records:
         """The last answers of B open streams."""
         return take(self._answer, place_B)
-
-    def next_step(self, place: int) -> int:
-        """The step that an open stream expects."""
-        return int(self._next_step[place])
 
     def _claim(
         self, count: int, now: float, needed: Sequence[IntArray], *, all_or_none: bool = False

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cortex.errors import InputError
-from serving.engine.errors import BusyError
+from serving.engine.errors import BusyError, InfeasibleError
 from serving.engine.model import IntArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -22,6 +22,7 @@ class Verdict(IntEnum):
     BEHIND: the stream has moved past it.
     AHEAD: more than a window of steps is missing before it.
     NO_SLOT: the stream's state was lost, and every slot is taken.
+    UNMET: its deadline comes before the steps that are missing could be run.
     """
 
     RUN = 0
@@ -30,6 +31,7 @@ class Verdict(IntEnum):
     BEHIND = 3
     AHEAD = 4
     NO_SLOT = 5
+    UNMET = 6
 
 
 class Placement(NamedTuple):
@@ -39,12 +41,14 @@ class Placement(NamedTuple):
         verdict_B: a Verdict each.
         slot_B: where the stream's state is; -1 where there is none.
         restarted_B: the slot is new to the stream: reset it to begin with this step.
+        ahead_B: how far each step is ahead of the one that its stream expects.
         context_B: steps that the answer to each rests on, if it is run.
     """
 
     verdict_B: IntArray
     slot_B: IntArray
     restarted_B: BoolArray
+    ahead_B: IntArray
     context_B: IntArray
 
     @property
@@ -54,18 +58,27 @@ class Placement(NamedTuple):
 
     def of(self, index: IntArray) -> "Placement":
         """Some of the steps."""
-        verdict_B, slot_B, restarted_B, context_B = self
-        return Placement(verdict_B[index], slot_B[index], restarted_B[index], context_B[index])
+        return Placement(
+            self.verdict_B[index],
+            self.slot_B[index],
+            self.restarted_B[index],
+            self.ahead_B[index],
+            self.context_B[index],
+        )
 
 
-def refusal(verdict: Verdict, *, step: int, expected: int, window_steps: int) -> Exception:
+def refusal(verdict: Verdict, *, step: int, ahead: int, window_steps: int) -> Exception:
     """What is said of a step that is not run."""
     if verdict is Verdict.BEHIND:
-        return InputError(f"step {step} is behind the stream, expected {expected} or later")
+        return InputError(f"step {step} is behind the stream, expected {step - ahead} or later")
     if verdict is Verdict.AHEAD:
         return InputError(
-            f"step {step} is {step - expected} ahead of the stream, at most {window_steps} can be "
+            f"step {step} is {ahead} ahead of the stream, at most {window_steps} can be "
             "filled: open a new stream"
+        )
+    if verdict is Verdict.UNMET:
+        return InfeasibleError(
+            f"step {step} is {ahead} ahead of the stream: these cannot be run by the deadline"
         )
     return BusyError("the stream's state was evicted, and every stream slot is taken")
 
