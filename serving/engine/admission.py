@@ -7,7 +7,6 @@ from serving.engine.errors import BusyError, InfeasibleError
 from serving.engine.jobs import Kind
 from serving.engine.service_time import ServiceTime, bucket
 
-
 # Of the pace that was measured, in what is promised: half of all batches are slower than the mean,
 # and a promise that cannot be kept costs as much as an answer.
 _MARGIN = 1.1

@@ -1,6 +1,7 @@
 """The native thread that a model runs on."""
 
 import _queue
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -110,6 +111,9 @@ class ModelThread:
             clock=self._host.clock,
             faults=self._host.faults,
         )
+        # What is loaded stays: to look through it for garbage holds everybody up, for long.
+        gc.collect()
+        gc.freeze()
         self._card = ModelCard.of(model)
         self._put_out(Serving(self._card))
         return pipeline
@@ -136,6 +140,7 @@ class ModelThread:
         self, pipeline: Pipeline, model: Model, service_time: ServiceTime, job: SwapJob
     ) -> bool:
         pipeline.serve(model, service_time)
+        gc.unfreeze()  # The model before is garbage now.
         self._card = ModelCard.of(model)
         self._put_out(Swapped(job, self._card))
         return self._serve(pipeline)
@@ -153,6 +158,7 @@ class ModelThread:
         except BaseException as caught:
             error = caught
         self._over = True
+        gc.unfreeze()
         for item in (*self._receive(0.0), self._successor):
             if isinstance(item, _Successor):
                 item.baton.put(None)

@@ -41,7 +41,7 @@ class VirtualPipeline:
             pace=pace,
         )
         self._pipeline = Pipeline(
-            FakeModel(slots=settings.max_streams),
+            FakeModel(slots=settings.max_streams, window_steps=32),
             settings=settings,
             service_time=ServiceTime(),
             pace=pace,
