@@ -160,7 +160,8 @@ def _streams(target: RunningEngine, card: ModelCard) -> Row:
         )
         _say(
             f"{streams:,} streams for {seen.seconds:.0f} s: {seen.latency}, {seen.missed:,} "
-            f"missed; before submission {seen.lag}; queued {seen.queue}; in the model {seen.compute}"
+            f"missed; before submission {seen.lag}; queued {seen.queue}; "
+            f"in the model {seen.compute}"
         )
         return seen
 
