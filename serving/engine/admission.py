@@ -9,7 +9,7 @@ from serving.engine.service_time import ServiceTime, bucket
 
 # Of the pace that was measured, in what is promised: half of all batches are slower than the mean,
 # and a promise that cannot be kept costs as much as an answer.
-_MARGIN = 1.1
+_MARGIN = 1.25
 
 
 class Request(Protocol):
