@@ -12,6 +12,7 @@ from cortex.events import Events, event_ranges, out_of_range
 
 # int64 or int32.
 IntColumn = npt.NDArray[np.integer[Any]]
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class RaggedEvents:
     @property
     def widest(self) -> int:
         """Events of the sample that has most; 0 of none."""
-        return int(self.count_B.max(initial=0))
+        return int(np.maximum.reduce(self.count_B, initial=0))
 
     def split(self) -> list[Events]:
         """Each sample's events."""
@@ -112,9 +113,9 @@ class RaggedEvents:
 
     def check_lengths(self, where: str) -> None:
         """Raises InputError, saying where, unless the columns and the counts fit each other."""
-        total = int(self.count_B.sum())
+        total = int(np.add.reduce(self.count_B))
         lengths = len(self.unit), len(self.time_bin), len(self.value)
-        if lengths != (total,) * 3 or int(self.count_B.min(initial=0)) < 0:
+        if lengths != (total,) * 3 or not _within(self.count_B, 0, total + 1):
             raise InputError(
                 f"{where}: unit, time_bin and value have {lengths[0]}, {lengths[1]} and "
                 f"{lengths[2]} events, expected the {total} that the samples' counts, 0 or more "
@@ -163,11 +164,13 @@ class RaggedEvents:
         )
 
     def _in_time_order(self, n_bins: int) -> "RaggedEvents":
-        at = self.time_bin
-        if len(self) > 1:
-            at = np.repeat(np.arange(len(self)) * n_bins, self.count_B) + at
-        if (at[1:] >= at[:-1]).all():
+        # Which events are before the one ahead of them, and do not begin a sample.
+        back = np.zeros(len(self.time_bin) + 1, bool)
+        np.less(self.time_bin[1:], self.time_bin[:-1], out=back[1:-1])
+        back[self.count_B.cumsum()] = False
+        if not np.count_nonzero(back):
             return self
+        at = np.repeat(np.arange(len(self)) * n_bins, self.count_B) + self.time_bin
         order = np.argsort(at, kind="stable")
         return RaggedEvents(
             unit=self.unit[order],
@@ -179,5 +182,5 @@ class RaggedEvents:
 
 def _within(column: IntColumn, low: int, high: int) -> bool:
     """Whether all values are in [low, high): with one look, as what is below `low` wraps around."""
-    above = (column - low if low else column).view(f"u{column.dtype.itemsize}")
-    return bool(above.max(initial=0) < high - low)
+    above = (column - low if low else column).view(_UNSIGNED[column.dtype.itemsize])
+    return bool(np.maximum.reduce(above, initial=0) < high - low)

@@ -5,7 +5,11 @@ from typing import Protocol
 
 from serving.engine.errors import BusyError, InfeasibleError
 from serving.engine.jobs import Kind
-from serving.engine.service_time import ServiceTime
+from serving.engine.service_time import ServiceTime, bucket
+
+# Of the pace that was measured, in what is promised: half of all batches are slower than the mean,
+# and a promise that cannot be kept costs as much as an answer.
+_MARGIN = 1.25
 
 
 class Request(Protocol):
@@ -29,41 +33,64 @@ class Request(Protocol):
 
 
 class _Entered:
-    """The requests of one kind that are in flight, by deadline."""
+    """The requests of one kind that are in flight, by deadline.
+
+    Attributes:
+        rows_of: windows or steps in flight, by the bucket of their width.
+    """
 
     def __init__(self) -> None:
-        self.deadlines: list[float] = []
-        self.rows: list[int] = []
-        self.widest: list[int] = []
+        self.rows_of: dict[int, int] = {}
+        self._deadlines: list[float] = []
+        self._rows: list[tuple[int, int]] = []
+
+    def add(self, deadline: float, width: int, rows: int) -> None:
+        at = bisect_right(self._deadlines, deadline)
+        self._deadlines.insert(at, deadline)
+        self._rows.insert(at, (width, rows))
+        self.rows_of[width] = self.rows_of.get(width, 0) + rows
+
+    def remove(self, deadline: float, width: int, rows: int) -> None:
+        at = self._rows.index((width, rows), bisect_left(self._deadlines, deadline))
+        del self._deadlines[at], self._rows[at]
+        self.rows_of[width] -= rows
+        if not self.rows_of[width]:
+            del self.rows_of[width]
+
+    def until(self, deadline: float) -> dict[int, int]:
+        """`rows_of`, of the requests with no later deadline."""
+        if not self._deadlines or self._deadlines[-1] <= deadline:
+            return self.rows_of
+        ahead: dict[int, int] = {}
+        for width, rows in self._rows[: bisect_right(self._deadlines, deadline)]:
+            ahead[width] = ahead.get(width, 0) + rows
+        return ahead
 
 
 class Admission:
     """Bounds the requests in flight, and refuses what cannot meet its deadline.
 
     Under earliest-deadline-first only requests with an earlier deadline are served before a new
-    one, so those, in full batches at their measured times, are what it must wait for.
+    one, so those, in full batches at the pace that was measured, are what it must wait for.
     """
 
-    def __init__(
-        self, *, max_queue: int, max_batch: dict[Kind, int], service_time: ServiceTime
-    ) -> None:
+    def __init__(self, *, max_queue: int, max_batch: dict[Kind, int], pace: ServiceTime) -> None:
         """An empty queue.
 
         Args:
             max_queue: rows (windows and steps) in flight at most.
             max_batch: rows in a batch of each kind at most.
-            service_time: the measured batch times.
+            pace: seconds from one batch to the next while batches wait.
         """
         self._max_queue = max_queue
         self._max_batch = max_batch
-        self._service_time = service_time
+        self._pace = pace
         self._entered = {kind: _Entered() for kind in Kind}
         self.in_flight = 0
 
     def check(self, request: Request, now: float) -> None:
         """Raises BusyError or InfeasibleError if a request may not enter at a time."""
         asked, rows, deadline = request.kind, request.rows, request.deadline
-        estimate = self._service_time.estimate
         if self.in_flight + rows > self._max_queue:
             raise BusyError(
                 f"{self.in_flight} windows and steps are in flight, and at most "
@@ -71,17 +98,12 @@ class Admission:
             )
         needed = 0.0
         for kind, entered in self._entered.items():
-            ahead = bisect_right(entered.deadlines, deadline)
-            if not ahead and kind is not asked:
-                continue
-            total, widest = sum(entered.rows[:ahead]), max(entered.widest[:ahead], default=0)
+            rows_of = entered.until(deadline)
             if kind is asked:
-                total, widest = total + rows, max(widest, request.widest)
-            limit = self._max_batch[kind]
-            if total >= limit:
-                needed += total // limit * estimate(kind, limit, widest, now)
-            if rest := total % limit:
-                needed += estimate(kind, rest, widest, now)
+                width = bucket(request.widest)
+                rows_of = {**rows_of, width: rows_of.get(width, 0) + rows}
+            if rows_of:
+                needed += _MARGIN * self._seconds(kind, rows_of, now)
         if now + needed > deadline:
             raise InfeasibleError(
                 f"deadline is in {(deadline - now) * 1e3:.1f} ms, "
@@ -91,18 +113,23 @@ class Admission:
     def enter(self, request: Request) -> None:
         """Counts a request in."""
         entered = self._entered[request.kind]
-        at = bisect_right(entered.deadlines, request.deadline)
-        entered.deadlines.insert(at, request.deadline)
-        entered.rows.insert(at, request.rows)
-        entered.widest.insert(at, request.widest)
+        entered.add(request.deadline, bucket(request.widest), request.rows)
         self.in_flight += request.rows
 
     def leave(self, request: Request) -> None:
         """Counts a request out that was counted in."""
         entered = self._entered[request.kind]
-        at = bisect_left(entered.deadlines, request.deadline)
-        while (entered.rows[at], entered.widest[at]) != (request.rows, request.widest):
-            at += 1
-        for column in (entered.deadlines, entered.rows, entered.widest):
-            del column[at]
+        entered.remove(request.deadline, bucket(request.widest), request.rows)
         self.in_flight -= request.rows
+
+    def _seconds(self, kind: Kind, rows_of: dict[int, int], now: float) -> float:
+        """What rows of some widths take at most: each wide one makes a batch of its own wide."""
+        total, limit = sum(rows_of.values()), self._max_batch[kind]
+        batches, size, seconds = -(-total // limit), min(total, limit), 0.0
+        for width in sorted(rows_of, reverse=True):
+            wide = min(rows_of[width], batches)
+            seconds += wide * self._pace.estimate(kind, size, width, now)
+            batches -= wide
+            if not batches:
+                break
+        return seconds

@@ -16,7 +16,7 @@ def measured(*, rows: int, seconds: float, events: int = 1, now: float = 0.0) ->
 
 def admission(times: ServiceTime, *, max_queue: int = 99, max_batch: int = 4) -> Admission:
     limits = {Kind.WINDOW: max_batch, Kind.STEP: max_batch}
-    return Admission(max_queue=max_queue, max_batch=limits, service_time=times)
+    return Admission(max_queue=max_queue, max_batch=limits, pace=times)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,16 @@ def test_a_deadline_shorter_than_a_batch_is_refused() -> None:
     door = admission(measured(rows=1, seconds=0.010), max_batch=1)
     with pytest.raises(InfeasibleError, match=r"5\.0 ms"):
         door.check(Asked(deadline=0.005), 0.0)
-    door.check(Asked(deadline=0.011), 0.0)
+    door.check(Asked(deadline=0.013), 0.0)
 
 
 def test_frames_take_as_many_batches_as_their_rows_fill() -> None:
     times = ServiceTime()
     times.record(Kind.STEP, 4, 1, 0.010, 0.0)
     door = admission(times)
-    door.check(Asked(deadline=0.021, rows=8, kind=Kind.STEP), 0.0)
+    door.check(Asked(deadline=0.026, rows=8, kind=Kind.STEP), 0.0)
     with pytest.raises(InfeasibleError):
-        door.check(Asked(deadline=0.019, rows=8, kind=Kind.STEP), 0.0)
+        door.check(Asked(deadline=0.024, rows=8, kind=Kind.STEP), 0.0)
 
 
 def test_only_earlier_deadlines_are_waited_for() -> None:

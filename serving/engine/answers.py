@@ -1,6 +1,5 @@
 """What the engine answers: one velocity, or those of many steps as columns."""
 
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, NamedTuple
 
@@ -64,8 +63,7 @@ class Answer(NamedTuple):
     batch_size: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class FramesAnswer:
+class FramesAnswer(NamedTuple):
     """The answers to N steps.
 
     Attributes:

@@ -67,18 +67,16 @@ class Engine:
         """
         self._build = build
         self._host = host
-        service_time = ServiceTime()
+        pace = ServiceTime()
         self._admission = Admission(
             max_queue=settings.max_queue,
             max_batch={Kind.WINDOW: settings.max_batch, Kind.STEP: settings.max_step_batch},
-            service_time=service_time,
+            pace=pace,
         )
         self._latest = LatestVelocities(places=settings.max_streams, policy=settings.stalled)
         self._pending: set[Job] = set()
         self._out: deque[Message] = deque()
-        self._thread = ModelThread(
-            settings=settings, service_time=service_time, host=host, put_out=self._put_out
-        )
+        self._thread = ModelThread(settings=settings, pace=pace, host=host, put_out=self._put_out)
         self._swapping = False
         self.state = State.WARMING
         self.card: ModelCard | None = None
@@ -114,7 +112,14 @@ class Engine:
         """
         events.check_lengths("window")
         now = self._host.clock()
-        job = WindowJob(submitted=now, deadline=now + deadline_s, on_done=on_done, events=events)
+        job = WindowJob(
+            submitted=now,
+            deadline=now + deadline_s,
+            on_done=on_done,
+            events=events,
+            rows=1,
+            widest=len(events.unit),
+        )
         return self._send_timed(job)
 
     def submit_step(
@@ -156,6 +161,7 @@ class Engine:
             stream_N=np.array([stream]),
             step_N=np.array([step]),
             events=RaggedEvents.of([events]),
+            rows=1,
             widest=len(events),
         )
         return self._send_timed(job)
@@ -197,6 +203,7 @@ class Engine:
             stream_N=np.asarray(stream_N, np.int64),
             step_N=np.asarray(step_N, np.int64),
             events=events,
+            rows=len(stream_N),
             widest=events.widest,
         )
         return self._send_timed(job)

@@ -63,6 +63,7 @@ class FakeModel:
         slow: bool = False,
         delay_s: float = 0.0,
         digest: str = "f" * 64,
+        window_steps: int = 8,
     ) -> None:
         """Makes a model.
 
@@ -72,8 +73,9 @@ class FakeModel:
             slow: launches are not done until they are waited for.
             delay_s: seconds that a batch takes, one after another.
             digest: of the weights.
+            window_steps: steps in a window.
         """
-        self.grid = TimeGrid(bin_us=5_000, bins_per_step=4, window_steps=8)
+        self.grid = TimeGrid(bin_us=5_000, bins_per_step=4, window_steps=window_steps)
         self.unit_ids = tuple(f"unit{index}" for index in range(n_units))
         self.digest = digest
         self.slots = slots

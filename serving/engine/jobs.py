@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from cortex.events import Events
 from cortex.ragged_events import RaggedEvents
@@ -39,67 +39,50 @@ class Job:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class WindowJob(Job):
-    """Decode one whole window. Its outcome is an Answer.
+class TimedJob(Job):
+    """A request whose answer is of use up to a time.
 
     Attributes:
+        kind: what its batches are made of.
         submitted: when it was submitted, on the engine's clock, in seconds.
         deadline: when its answer stops being of use, on the same clock.
-        events: the window's events.
-    """
-
-    submitted: float
-    deadline: float
-    events: Events
-
-    @property
-    def kind(self) -> Kind:
-        """What its batches are made of."""
-        return Kind.WINDOW
-
-    @property
-    def rows(self) -> int:
-        """Windows in it."""
-        return 1
-
-    @property
-    def widest(self) -> int:
-        """Events of its window."""
-        return len(self.events.unit)
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class FramesJob(Job):
-    """Advance N streams by a step each. Its outcome is a FramesAnswer; each row fares alone.
-
-    Attributes:
-        submitted: when it was submitted, on the engine's clock, in seconds.
-        deadline: when its answers stop being of use, on the same clock.
-        stream_N: the streams. Steps of a stream that is named twice are run in order.
-        step_N: the number of each stream's step.
-        events: the events of each step.
+        rows: windows or steps in it.
         widest: events of the fullest of them.
     """
 
+    kind: ClassVar[Kind]
     submitted: float
     deadline: float
+    rows: int
+    widest: int
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class WindowJob(TimedJob):
+    """Decode one whole window. Its outcome is an Answer.
+
+    Attributes:
+        events: the window's events.
+    """
+
+    kind: ClassVar[Kind] = Kind.WINDOW
+    events: Events
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class FramesJob(TimedJob):
+    """Advance N streams by a step each. Its outcome is a FramesAnswer; each row fares alone.
+
+    Attributes:
+        stream_N: the streams. Steps of a stream that is named twice are run in order.
+        step_N: the number of each stream's step.
+        events: the events of each step.
+    """
+
+    kind: ClassVar[Kind] = Kind.STEP
     stream_N: IntArray
     step_N: IntArray
     events: RaggedEvents
-    widest: int
-
-    @property
-    def kind(self) -> Kind:
-        """What its batches are made of."""
-        return Kind.STEP
-
-    @property
-    def rows(self) -> int:
-        """Steps in it."""
-        return len(self.stream_N)
-
-
-TimedJob: TypeAlias = WindowJob | FramesJob
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

@@ -40,10 +40,10 @@ class LatestVelocities:
 
     def update(self, decoded: Decoded) -> None:
         """Steps were decoded. Those of streams that are closed by now are left out."""
-        place_B = decoded.stream_B % self._places
-        mine = where(self._stream[place_B] == decoded.stream_B)
-        self._velocity[place_B[mine]] = decoded.velocity_B2[mine]
-        self._submitted[place_B[mine]] = decoded.submitted_B[mine]
+        stream_B, place_B, submitted_B, velocity_B2 = decoded
+        mine = where(self._stream[place_B] == stream_B)
+        self._velocity[place_B[mine]] = velocity_B2[mine]
+        self._submitted[place_B[mine]] = submitted_B[mine]
 
     def at(self, stream: int, *, now: float, step_s: float) -> Latest:
         """A stream's velocity now.

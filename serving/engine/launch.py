@@ -20,12 +20,14 @@ class Launch(Protocol):
     Attributes:
         kind: what it is made of.
         events: events of its fullest row.
+        since: when the oldest of its requests was submitted, as far as is known.
         at: when it was launched.
         pending: its velocities.
     """
 
     kind: Kind
     events: int
+    since: float
     at: float
     pending: Pending
 

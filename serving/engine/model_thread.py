@@ -1,6 +1,7 @@
 """The native thread that a model runs on."""
 
 import _queue
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -54,7 +55,7 @@ class ModelThread:
         self,
         *,
         settings: EngineSettings,
-        service_time: ServiceTime,
+        pace: ServiceTime,
         host: Host,
         put_out: Callable[[Message], None],
     ) -> None:
@@ -62,12 +63,12 @@ class ModelThread:
 
         Args:
             settings: limits.
-            service_time: where batch times are recorded.
+            pace: where the pace of batches is recorded; see Pipeline.
             host: the program around.
             put_out: hands a message to the host's thread; called on any thread.
         """
         self._settings = settings
-        self._service_time = service_time
+        self._pace = pace
         self._host = host
         self._put_out = put_out
         # queue.SimpleQueue may have been replaced by a cooperative one that loses wake-ups
@@ -100,14 +101,19 @@ class ModelThread:
 
     def _begin(self, build: Callable[[], Model]) -> Pipeline:
         model = build()
-        self._service_time.become(self._warmed_up(model))
+        service_time = self._warmed_up(model)
+        self._pace.become(service_time)
         pipeline = Pipeline(
             model,
             settings=self._settings,
-            service_time=self._service_time,
+            service_time=service_time,
+            pace=self._pace,
             clock=self._host.clock,
             faults=self._host.faults,
         )
+        # What is loaded stays: to look through it for garbage holds everybody up, for long.
+        gc.collect()
+        gc.freeze()
         self._card = ModelCard.of(model)
         self._put_out(Serving(self._card))
         return pipeline
@@ -134,6 +140,7 @@ class ModelThread:
         self, pipeline: Pipeline, model: Model, service_time: ServiceTime, job: SwapJob
     ) -> bool:
         pipeline.serve(model, service_time)
+        gc.unfreeze()  # The model before is garbage now.
         self._card = ModelCard.of(model)
         self._put_out(Swapped(job, self._card))
         return self._serve(pipeline)
@@ -151,6 +158,7 @@ class ModelThread:
         except BaseException as caught:
             error = caught
         self._over = True
+        gc.unfreeze()
         for item in (*self._receive(0.0), self._successor):
             if isinstance(item, _Successor):
                 item.baton.put(None)

@@ -1,17 +1,18 @@
 """What the model's side has to say to the host's."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.engine.jobs import Job, Kind, Outcome
 from serving.engine.model import IntArray, Velocity
+from serving.engine.records import Records
 from serving.engine.stream_table import StreamCounts
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchReport:
+class BatchReport(NamedTuple):
     """One batch that ended: its kind, how many windows or steps, and how many seconds it took."""
 
     kind: Kind
@@ -19,19 +20,25 @@ class BatchReport:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Velocities of B streams, each stream's newest.
 
     Attributes:
         stream_B: the streams, each once.
-        velocity_B2: in the model's velocity unit.
+        place_B: their places; see StreamTable.
         submitted_B: when their steps were submitted, in seconds.
+        velocity_B2: in the model's velocity unit.
     """
 
     stream_B: IntArray
-    velocity_B2: Velocity
+    place_B: IntArray
     submitted_B: npt.NDArray[np.float64]
+    velocity_B2: Velocity
+
+    @classmethod
+    def of(cls, records: Records, velocity_B2: Velocity) -> "Decoded":
+        """The velocities that steps, of WAITING, were answered."""
+        return cls(records["stream"], records["place"], records["submitted"], velocity_B2)
 
 
 @dataclass(kw_only=True)

@@ -41,6 +41,7 @@ class Pipeline:
         *,
         settings: EngineSettings,
         service_time: ServiceTime,
+        pace: ServiceTime,
         clock: Callable[[], float],
         faults: Faults,
     ) -> None:
@@ -49,7 +50,9 @@ class Pipeline:
         Args:
             model: the model; its slots hold no streams yet.
             settings: limits.
-            service_time: where batch times are recorded, and read.
+            service_time: seconds that the model takes for a batch; recorded and read here.
+            pace: seconds from one batch to the next while batches wait, with all that the
+                interpreter does between; recorded here for who admits requests.
             clock: seconds, monotonic.
             faults: what to do about errors of the model.
         """
@@ -59,6 +62,7 @@ class Pipeline:
         self._clock = clock
         self._faults = faults
         self._service_time = service_time
+        self._pace = pace
         self._delay_s = settings.batch_delay_s
         self._turns = Turns(most=settings.max_turns)
         self._limits = {
@@ -83,6 +87,7 @@ class Pipeline:
             model,
             max_batch=settings.max_step_batch,
             table=self._table,
+            pace=pace,
             outbox=self._outbox,
             faults=faults,
         )
@@ -159,8 +164,9 @@ class Pipeline:
     def finish(self, result: Velocity | BaseException) -> None:
         """Settles the oldest launch with its velocities, or with what it failed of."""
         launch = self.in_flight.popleft()
-        timing = Timing(began=max(launch.at, self._free_at), ended=self._clock())
-        self._free_at = timing.ended
+        free_at, ended = self._free_at, self._clock()
+        timing = Timing(began=max(launch.at, free_at), ended=ended)
+        self._free_at = ended
         try:
             if isinstance(result, BaseException):
                 raise result
@@ -169,11 +175,12 @@ class Pipeline:
             launch.fail(self._faults.of_batch(error))
             return
         launch.land(result, timing)
-        seconds = timing.ended - timing.began
-        self._service_time.record(launch.kind, launch.rows, launch.events, seconds, timing.ended)
-        self._outbox.reports.append(
-            BatchReport(kind=launch.kind, size=launch.rows, seconds=seconds)
-        )
+        kind, rows, events, seconds = launch.kind, launch.rows, launch.events, ended - timing.began
+        self._service_time.record(kind, rows, events, seconds, ended)
+        # A batch that waited to fill was in nobody's way.
+        asked_at = launch.at if self._delay_s else launch.since
+        self._pace.record(kind, rows, events, ended - max(asked_at, free_at), ended)
+        self._outbox.reports.append(BatchReport(kind, rows, seconds))
 
     def wake_at(self) -> float | None:
         """When there will be something to do though nothing arrives or ends; None for never."""
@@ -204,6 +211,7 @@ class Pipeline:
         """
         self.model = model
         self._service_time.become(service_time)
+        self._pace.become(service_time)
         for lane in self._lanes.values():
             lane.serve(model)
 

@@ -45,6 +45,7 @@ class PipelineDriver:
             model,
             settings=settings or EngineSettings(),
             service_time=service_time or ServiceTime(),
+            pace=ServiceTime(),
             clock=lambda: self.now,
             faults=faults or Faults(),
         )
@@ -56,6 +57,8 @@ class PipelineDriver:
             deadline=self.now + deadline_s,
             on_done=lambda outcome: None,
             events=one_event(value),
+            rows=1,
+            widest=1,
         )
         self.pipeline.take(job)
         return job
@@ -76,6 +79,7 @@ class PipelineDriver:
             stream_N=np.array(streams, np.int64),
             step_N=np.array(steps, np.int64),
             events=samples,
+            rows=len(streams),
             widest=samples.widest,
         )
         self.pipeline.take(job)

@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 Records = npt.NDArray[np.void]
 Index = npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice
+# An index of everything, known by its identity: who is given it need not look.
+EVERY = slice(None)
 
 
 def take(records: Records, index: Index) -> Records:
-    """`records[index]`, copied as plain bytes; no copy where the index is a slice."""
-    if isinstance(index, slice):
-        part: Records = records[index]
-        return part
+    """`records[index]`, copied as plain bytes; the records themselves where it is EVERY."""
+    if index is EVERY:
+        return records
     taken: Records = records.view(_plain(records.dtype))[index].view(records.dtype)
     return taken
 
@@ -25,8 +26,8 @@ def put(records: Records, index: Index, values: Records) -> None:
 
 
 def where(mask: npt.NDArray[np.bool_]) -> Index:
-    """An index of where a mask is true: all of it needs no copy."""
-    return slice(None) if np.count_nonzero(mask) == len(mask) else np.flatnonzero(mask)
+    """An index of where a mask is true: EVERY where it is all of it."""
+    return EVERY if np.count_nonzero(mask) == len(mask) else mask.nonzero()[0]
 
 
 def join(first: Records, second: Records) -> Records:

@@ -1,6 +1,10 @@
 """How long a batch takes, as measured."""
 
+import math
+
 from serving.engine.jobs import Kind
+
+_NOT_FOUND = 0.0, -math.inf
 
 
 class ServiceTime:
@@ -22,14 +26,17 @@ class ServiceTime:
         self._weight = weight
         self._stale_s = stale_s
         self._measured: dict[tuple[Kind, int, int], tuple[float, float]] = {}
+        # Estimates since the last measurement, and until when each is good.
+        self._found: dict[tuple[Kind, int, int], tuple[float, float]] = {}
 
     def record(self, kind: Kind, rows: int, events: int, seconds: float, now: float) -> None:
         """Adds one measured batch that ended at `now`."""
-        key = kind, _bucket(rows), _bucket(events)
+        key = kind, bucket(rows), bucket(events)
         before = self._measured.get(key)
         if before is not None:
             seconds = before[0] + self._weight * (seconds - before[0])
         self._measured[key] = seconds, now
+        self._found = {}
 
     def estimate(self, kind: Kind, rows: int, events: int, now: float) -> float:
         """Seconds that a batch should take; 0 when nothing recent tells.
@@ -37,22 +44,29 @@ class ServiceTime:
         A bucket never measured is taken to cost what the next narrower one costs, or else the
         next smaller, so that the estimate errs towards trying.
         """
-        measured = self._measured
-        row_bucket = _bucket(rows)
-        while row_bucket:
-            bucket = _bucket(events)
-            while bucket:
-                found = measured.get((kind, row_bucket, bucket))
-                if found is not None and now - found[1] <= self._stale_s:
-                    return found[0]
-                bucket >>= 1
-            row_bucket >>= 1
-        return 0.0
+        key = kind, bucket(rows), bucket(events)
+        seconds, until = self._found.get(key, _NOT_FOUND)
+        if now > until:
+            seconds, until = self._found[key] = self._find(*key, now)
+        return seconds
 
     def become(self, other: "ServiceTime") -> None:
         """Takes over what another has measured, of a model that takes this one's place."""
-        self._measured = other._measured
+        self._measured, self._found = dict(other._measured), {}
+
+    def _find(self, kind: Kind, rows: int, events: int, now: float) -> tuple[float, float]:
+        """The estimate, and until when it may be used if nothing else is measured."""
+        while rows:
+            width = events
+            while width:
+                seconds, at = self._measured.get((kind, rows, width), (0.0, -math.inf))
+                if now <= at + self._stale_s:
+                    return seconds, at + self._stale_s
+                width >>= 1
+            rows >>= 1
+        return 0.0, math.inf
 
 
-def _bucket(size: int) -> int:
-    return 1 << max(size - 1, 0).bit_length()
+def bucket(size: int) -> int:
+    """The least power of two that is not less than a size."""
+    return 1 << (size - 1).bit_length() if size > 1 else 1

@@ -4,7 +4,7 @@ import numpy as np
 
 from serving.engine.frames_block import FramesBlock
 from serving.engine.outbox import Outbox
-from serving.engine.records import Records
+from serving.engine.records import Records, take
 from serving.engine.step_queue import StepQueue
 
 
@@ -29,13 +29,13 @@ class StepAnswers:
 
     def settle(self, records: Records, answers: Records) -> None:
         """Steps, of WAITING, have answers, of ANSWER."""
-        for block, part in self._queue.by_block(records):
-            self._outbox.outcomes += block.answer(records["row"][part], answers[part], self.digests)
+        for block, part, rows in self._queue.by_block(records):
+            self._outbox.outcomes += block.answer(rows, take(answers, part), self.digests)
 
     def fail(self, records: Records, error: Exception) -> None:
         """Steps, of WAITING, have no answer, all for one reason."""
-        for block, part in self._queue.by_block(records):
-            self._outbox.outcomes += block.fail(records["row"][part], error, self.digests)
+        for block, _, rows in self._queue.by_block(records):
+            self._outbox.outcomes += block.fail(rows, error, self.digests)
 
     def fail_row(self, block: FramesBlock, row: int, error: Exception) -> None:
         """A step that is not queued has no answer."""

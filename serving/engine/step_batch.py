@@ -12,7 +12,7 @@ from serving.engine.jobs import Kind
 from serving.engine.launch import Timing
 from serving.engine.model import IntArray, Pending, Velocity
 from serving.engine.outbox import Decoded, Outbox
-from serving.engine.records import Records, take, where
+from serving.engine.records import EVERY, Index, Records, take, where
 from serving.engine.step_answers import StepAnswers
 from serving.engine.step_queue import StepQueue
 from serving.engine.stream_table import StreamTable
@@ -34,7 +34,9 @@ class StepBatch:
         real: how many are run with their events.
         context_B: steps that each answer rests on.
         flags_B: of each answer.
+        earliest: no deadline is earlier.
         events: events of its fullest step.
+        since: when the first of its steps was submitted.
         at: when it was launched.
         pending: its velocities.
     """
@@ -47,7 +49,9 @@ class StepBatch:
     real: int
     context_B: IntArray
     flags_B: npt.NDArray[np.uint8]
+    earliest: float
     events: int
+    since: float
     at: float
     pending: Pending
     kind: Kind = Kind.STEP
@@ -63,47 +67,50 @@ class StepBatch:
         A step whose velocity is not finite fails alone.
         """
         records, table = self.records, self.table
-        place_B = records["place"]
-        open_B = table.is_open(records["stream"])
-        finite_B = np.isfinite(velocity_B2[:, 0]) & np.isfinite(velocity_B2[:, 1])
-        real_B = np.arange(len(records)) < self.real
-        table.end(place_B[where(open_B)])
-        table.advance(place_B[where(open_B & finite_B)])
-        if np.count_nonzero(finite_B) < len(records):
-            self._fail(records[~finite_B], not_finite())
-
-        answers = np.zeros(len(records), ANSWER)
+        done: Index = EVERY
+        self.queue.end()
+        if self.real < len(records) or not np.isfinite(velocity_B2).all():
+            done = self._part(velocity_B2)
+            records, velocity_B2 = take(records, done), velocity_B2[done]
+        answers = np.empty(len(records), ANSWER)
         answers["velocity"] = velocity_B2
-        answers["context_steps"] = self.context_B
+        answers["context_steps"] = self.context_B[done]
         answers["filled"] = records["filled"]
         answers["status"] = ANSWERED
-        answers["flags"] = self.flags_B | (records["deadline"] < timing.ended) * _LATE
+        answers["flags"] = self.flags_B[done]
         answers["model"] = len(self.answers.digests) - 1
         answers["queue_s"] = timing.began - records["submitted"]
         answers["compute_s"] = timing.ended - timing.began
-        answers["batch_size"] = len(records)
-        done_B = real_B & finite_B
-        done, kept = where(done_B), where(done_B & open_B)
-        table.answered(place_B[kept], records["step"][kept], take(answers, kept))
-        self.answers.settle(take(records, done), take(answers, done))
-        self.outbox.decoded.append(
-            Decoded(
-                stream_B=records["stream"][kept],
-                velocity_B2=velocity_B2[kept],
-                submitted_B=records["submitted"][kept],
-            )
-        )
-        if self.real < len(records):
-            again = records[~real_B & finite_B]
-            again["filled"] += 1
-            self.queue.put_back(again)
+        answers["batch_size"] = self.rows
+        if self.earliest < timing.ended:
+            answers["flags"] |= (records["deadline"] < timing.ended) * _LATE
+        self.answers.settle(records, answers)
+        kept = where(table.is_open(records["stream"], records["place"]))
+        decoded = Decoded.of(take(records, kept), velocity_B2[kept])
+        table.answered(decoded.place_B, records["step"][kept], take(answers, kept))
+        self.outbox.decoded.append(decoded)
 
     def fail(self, error: ModelError) -> None:
         """Fails every step. The streams begin again: they may have been advanced, or not."""
+        self.queue.end()
         self._fail(self.records, error)
 
+    def _part(self, velocity_B2: Velocity) -> Index:
+        """Which steps are to be answered, once the others have been failed or put back."""
+        records, table = self.records, self.table
+        finite_B = np.isfinite(velocity_B2).all(axis=1)
+        if not finite_B.all():
+            self._fail(records[~finite_B], not_finite())
+        real_B = np.arange(len(records)) < self.real
+        again = records[finite_B & ~real_B]
+        if len(again):
+            table.filled(again["place"][table.is_open(again["stream"], again["place"])])
+            again["filled"] += 1
+            self.queue.put_back(again)
+        return where(finite_B & real_B)
+
     def _fail(self, records: Records, error: ModelError) -> None:
-        place_B = records["place"][self.table.is_open(records["stream"])]
-        self.table.end(place_B)
-        self.table.lose(place_B)
+        """Fails some of the steps."""
+        opened_B = self.table.is_open(records["stream"], records["place"])
+        self.table.lose(records["place"][opened_B])
         self.answers.fail(records, error)

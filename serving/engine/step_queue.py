@@ -1,29 +1,13 @@
-"""Steps that wait, as columns in the order in which they came."""
+"""Steps that wait, as columns in the order in which they came, and those in the model."""
 
-import itertools
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from serving.engine.frames_block import FramesBlock
+from serving.engine.frames_block import WAITING, FramesBlock
 from serving.engine.model import IntArray
-from serving.engine.records import Records, join, take
-
-# A record is one waiting step: its stream and the stream's place, where it is in its block, and how
-# many missing steps of its stream have been run empty for it.
-WAITING = np.dtype(
-    [
-        ("stream", np.int64),
-        ("place", np.int64),
-        ("step", np.int64),
-        ("submitted", np.float64),
-        ("deadline", np.float64),
-        ("block", np.int64),
-        ("row", np.int64),
-        ("filled", np.int32),
-    ]
-)
+from serving.engine.records import EVERY, Index, Records, join, take, where
 
 
 class StepQueue:
@@ -31,7 +15,9 @@ class StepQueue:
 
     Attributes:
         records: (W,) of WAITING.
-        changes: how often they have changed.
+        running: places of the streams of each batch in the model, the oldest first.
+        changes: how often `records` or `running` have changed.
+        unchecked: steps have come since it was last seen to that their streams are open.
     """
 
     def __init__(self, *, places: int) -> None:
@@ -40,13 +26,13 @@ class StepQueue:
         Args:
             places: what stream names are counted modulo; see StreamTable.
         """
-        self._places = places
-        self._numbers = itertools.count()
         self._blocks: dict[int, FramesBlock] = {}
         # Of a place, the first waiting step found; what it held before does not matter.
         self._first = np.zeros(places, np.int64)
         self.records: Records = np.zeros(0, WAITING)
+        self.running: deque[IntArray] = deque()
         self.changes = 0
+        self.unchecked = False
 
     def __len__(self) -> int:
         """Steps waiting."""
@@ -54,58 +40,71 @@ class StepQueue:
 
     def add(self, block: FramesBlock) -> None:
         """Queues a block's steps behind all others, but for the wrong ones."""
-        number = next(self._numbers)
-        self._blocks[number] = block
-        records = np.zeros(len(block), WAITING)
-        records["stream"] = block.stream_N
-        records["place"] = block.stream_N % self._places
-        records["step"] = block.step_N
-        records["submitted"] = block.submitted_N
-        records["deadline"] = block.deadline_N
-        records["block"] = number
-        records["row"] = np.arange(len(block))
+        self._blocks[block.number] = block
+        records = block.records
         if block.wrong:
             records = np.delete(records, list(block.wrong))
         self.records = join(self.records, records)
         self.changes += 1
+        self.unchecked = True
 
     def put_back(self, records: Records) -> None:
         """Queues steps that need another turn ahead of all others."""
         self.records = join(records, self.records)
         self.changes += 1
+        self.unchecked = True
 
-    def heads(self) -> npt.NDArray[np.bool_]:
-        """(W,) which steps are the first of their streams. A stream's steps run in order."""
+    def begin(self, records: Records) -> None:
+        """Steps are in the model, one of each stream."""
+        self.running.append(records["place"])
+        self.changes += 1
+
+    def end(self) -> None:
+        """The oldest batch has left the model."""
+        self.running.popleft()
+        self.changes += 1
+
+    def ready(self) -> Index:
+        """Which steps are the next of streams with none in the model: a stream's run in order."""
         place_W = self.records["place"]
         index_W = np.arange(len(place_W))
         # Of several values for one index the last stays, so backwards the first does.
         self._first[place_W[::-1]] = index_W[::-1]
-        heads: npt.NDArray[np.bool_] = self._first[place_W] == index_W
-        return heads
+        for place_B in self.running:
+            self._first[place_B] = -1
+        return where(self._first[place_W] == index_W)
 
-    def take(self, index: IntArray) -> Records:
+    def take(self, index: Index) -> Records:
         """Takes steps out, by ascending index."""
         self.changes += 1
-        if len(index) == len(self.records):
-            taken, self.records = self.records, self.records[:0]
-            return taken
         taken = take(self.records, index)
-        keep = np.ones(len(self.records), bool)
-        keep[index] = False
-        self.records = take(self.records, keep)
+        if index is EVERY:
+            self.records = taken[:0]
+        else:
+            keep = np.ones(len(self.records), bool)
+            keep[index] = False
+            self.records = take(self.records, keep)
         return taken
 
-    def by_block(self, records: Records) -> Iterator[tuple[FramesBlock, slice]]:
-        """Stretches of records of one block. A block that is settled by then is forgotten."""
+    def by_block(self, records: Records) -> Iterator[tuple[FramesBlock, slice, Index]]:
+        """Stretches of records of one block, and their rows there.
+
+        A block that is settled by then is forgotten.
+        """
         if not len(records):
             return
         number = records["block"]
-        bounds: list[int] = []
-        if np.count_nonzero(number != number[0]):
-            bounds = ((number[1:] != number[:-1]).nonzero()[0] + 1).tolist()
-        starts, stops = [0, *bounds], [*bounds, len(number)]
-        for start, stop in zip(starts, stops, strict=True):
-            block = self._blocks[int(number[start])]
-            yield block, slice(start, stop)
-            if block.settled:
-                self._blocks.pop(int(number[start]), None)
+        block = self._blocks[int(number[0])]
+        if records is block.records:
+            yield block, EVERY, EVERY
+            self._forget(block)
+            return
+        bounds = ((number[1:] != number[:-1]).nonzero()[0] + 1).tolist()
+        for start, stop in zip([0, *bounds], [*bounds, len(number)], strict=True):
+            block, part = self._blocks[int(number[start])], slice(start, stop)
+            yield block, part, records["row"][part]
+            self._forget(block)
+
+    def _forget(self, block: FramesBlock) -> None:
+        if block.settled:
+            self._blocks.pop(block.number, None)

@@ -1,5 +1,6 @@
 """Every open stream: how far it has come, and which slot of the model holds its state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from serving.engine.records import Records, put, take
 from serving.engine.verdict import BoolArray, Placement, Verdict
 
 _NO_SLOT = -1
+# No name of a stream.
+_CLOSED = np.iinfo(np.int64).min
 
 
 @dataclass(kw_only=True)
@@ -31,7 +34,6 @@ class StreamTable:
 
     Attributes:
         places: streams open at most.
-        changes: how often streams may have become busy or idle, or closed.
         counts: what happened to streams since `take_counts`.
     """
 
@@ -45,14 +47,13 @@ class StreamTable:
             idle_s: seconds without a step after which a stream may lose its slot to another.
         """
         self.places = places
-        self.changes = 0
         self.counts = StreamCounts()
         self._window_steps = window_steps
         self._idle_s = idle_s
         self._free_places = list(range(places - 1, -1, -1))
         self._generation = np.zeros(places, np.int64)
-        self._open = np.zeros(places, bool)
-        self._busy = np.zeros(places, bool)
+        # The open stream of a place, if any.
+        self._stream = np.full(places, _CLOSED)
         self._slot = np.full(places, _NO_SLOT, np.int64)
         self._first_step = np.zeros(places, np.int64)
         self._next_step = np.zeros(places, np.int64)
@@ -71,26 +72,18 @@ class StreamTable:
         counts, self.counts = self.counts, StreamCounts()
         return counts
 
-    def is_open(self, stream_B: IntArray) -> BoolArray:
-        """Which of B streams are open."""
-        place_B = stream_B % self.places
-        opened: BoolArray = self._open[place_B] & (
-            self._generation[place_B] == stream_B // self.places
-        )
+    def is_open(self, stream_B: IntArray, place_B: IntArray) -> BoolArray:
+        """Which of B streams are open. Their names are given, and what places these mean."""
+        opened: BoolArray = self._stream[place_B] == stream_B
         return opened
 
-    def is_busy(self, place_B: IntArray) -> BoolArray:
-        """Which of B open streams have a step in the model."""
-        busy: BoolArray = self._busy[place_B]
-        return busy
-
-    def open(self, count: int, now: float, waiting: IntArray) -> tuple[IntArray, IntArray]:
+    def open(self, count: int, now: float, needed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
         """Opens streams that begin with step 0.
 
         Args:
             count: how many.
             now: on the engine's clock.
-            waiting: places of streams with steps waiting, which keep their slots.
+            needed: places of streams with steps waiting or in the model, which keep their slots.
 
         Returns:
             The (count,) streams, and the slots to reset.
@@ -102,27 +95,25 @@ class StreamTable:
             raise BusyError(
                 f"{self.places} streams may be open, and {count} more would be too many"
             )
-        slot = self._claim(count, now, waiting, all_or_none=True)
+        slot = self._claim(count, now, needed, all_or_none=True)
         if len(slot) < count:
             raise BusyError(f"every stream slot is taken: {count} asked for, {len(slot)} left")
         place = np.array([self._free_places.pop() for _ in range(count)], np.int64)
         self._generation[place] += 1
-        self._open[place] = True
-        self._busy[place] = False
+        stream: IntArray = self._generation[place] * self.places + place
+        self._stream[place] = stream
         self._slot[place] = slot
         self._first_step[place] = self._next_step[place] = 0
         self._answered_step[place] = -1
         self._used_at[place] = now
-        stream: IntArray = self._generation[place] * self.places + place
         return stream, np.array(slot, np.int64)
 
     def close(self, stream: int) -> None:
         """Gives the stream's place and slot back, if it is open."""
-        if self.is_open(np.array([stream]))[0]:
-            self.changes += 1
-            place = stream % self.places
+        place = stream % self.places
+        if self._stream[place] == stream:
             self.lose(np.array([place]))
-            self._open[place] = False
+            self._stream[place] = _CLOSED
             self._free_places.append(place)
 
     def lose(self, place_B: IntArray) -> None:
@@ -132,7 +123,7 @@ class StreamTable:
         self._slot[place_B] = _NO_SLOT
 
     def place(
-        self, place_B: IntArray, step_B: IntArray, now: float, waiting: IntArray
+        self, place_B: IntArray, step_B: IntArray, now: float, needed: Sequence[IntArray]
     ) -> Placement:
         """Judges a step each of B distinct open streams, and finds slots for those without.
 
@@ -140,7 +131,7 @@ class StreamTable:
             place_B: the streams' places.
             step_B: the number of each one's step.
             now: on the engine's clock.
-            waiting: places of streams with steps waiting, these B among them.
+            needed: places of streams with steps waiting, these B among them, or in the model.
         """
         slot_B = self._slot[place_B]
         ahead_B = step_B - self._next_step[place_B]
@@ -149,7 +140,7 @@ class StreamTable:
         restarted_B = np.zeros(len(place_B), bool)
         if not (np.count_nonzero(ahead_B) or np.count_nonzero(lost_B)):
             # Each is the next of a stream whose state is there.
-            return Placement(verdict_B=verdict_B, slot_B=slot_B, restarted_B=restarted_B)
+            return Placement(verdict_B, slot_B, restarted_B, ahead_B, self._context(place_B))
         verdict_B[~lost_B & (ahead_B > 0)] = Verdict.FILL
         verdict_B[~lost_B & (ahead_B > self._window_steps)] = Verdict.AHEAD
         verdict_B[ahead_B < 0] = Verdict.BEHIND
@@ -157,7 +148,7 @@ class StreamTable:
         self.counts.behind += int((verdict_B == Verdict.BEHIND).sum())
 
         restarts = np.flatnonzero(lost_B & (verdict_B == Verdict.RUN))
-        slots = self._claim(len(restarts), now, waiting)
+        slots = self._claim(len(restarts), now, needed)
         verdict_B[restarts[len(slots) :]] = Verdict.NO_SLOT
         restarts = restarts[: len(slots)]
         self.counts.restarted += len(restarts)
@@ -165,31 +156,21 @@ class StreamTable:
         self._slot[again] = slots
         self._first_step[again] = self._next_step[again] = step_B[restarts]
         restarted_B[restarts] = True
-        return Placement(verdict_B=verdict_B, slot_B=self._slot[place_B], restarted_B=restarted_B)
+        return Placement(
+            verdict_B, self._slot[place_B], restarted_B, ahead_B, self._context(place_B)
+        )
 
     def begin(self, place_B: IntArray, now: float) -> None:
         """B streams have a step in the model from now on."""
-        self.changes += 1
-        self._busy[place_B] = True
         self._used_at[place_B] = now
 
-    def end(self, place_B: IntArray) -> None:
-        """B open streams no longer have a step in the model."""
-        self.changes += 1
-        self._busy[place_B] = False
-
-    def advance(self, place_B: IntArray) -> None:
-        """The model has taken a step of B open streams."""
+    def filled(self, place_B: IntArray) -> None:
+        """The model has taken a missing step of B open streams."""
         self._next_step[place_B] += 1
 
-    def context(self, place_B: IntArray) -> IntArray:
-        """(B,) steps, at most the window, that the next answer of B open streams rests on."""
-        steps_B = self._next_step[place_B] - self._first_step[place_B] + 1
-        context_B: IntArray = np.minimum(steps_B, self._window_steps)
-        return context_B
-
     def answered(self, place_B: IntArray, step_B: IntArray, answer_B: Records) -> None:
-        """Keeps the answers to the last steps of B open streams, for who asks again."""
+        """The model has taken a step of B open streams; the answers are kept for who asks again."""
+        self._next_step[place_B] = step_B + 1
         self._answered_step[place_B] = step_B
         put(self._answer, place_B, answer_B)
 
@@ -197,12 +178,8 @@ class StreamTable:
         """The last answers of B open streams."""
         return take(self._answer, place_B)
 
-    def next_step(self, place: int) -> int:
-        """The step that an open stream expects."""
-        return int(self._next_step[place])
-
     def _claim(
-        self, count: int, now: float, waiting: IntArray, *, all_or_none: bool = False
+        self, count: int, now: float, needed: Sequence[IntArray], *, all_or_none: bool = False
     ) -> list[int]:
         """Slots for `count` streams, or as many as there are: free ones, then evicted ones.
 
@@ -210,7 +187,7 @@ class StreamTable:
         """
         missing = count - len(self._free_slots)
         if missing > 0:
-            victims = self._idle_longest(missing, now, waiting)
+            victims = self._idle_longest(missing, now, needed)
             if all_or_none and len(victims) < missing:
                 return [*self._free_slots, *self._slot[victims].tolist()]
             self.counts.evicted += len(victims)
@@ -220,9 +197,16 @@ class StreamTable:
         del self._free_slots[cut:]
         return claimed
 
-    def _idle_longest(self, count: int, now: float, waiting: IntArray) -> IntArray:
+    def _idle_longest(self, count: int, now: float, needed: Sequence[IntArray]) -> IntArray:
         """At most `count` places whose streams may lose their slots, the longest idle first."""
-        idle = (self._slot != _NO_SLOT) & ~self._busy & (self._used_at <= now - self._idle_s)
-        idle[waiting] = False
+        idle = (self._slot != _NO_SLOT) & (self._used_at <= now - self._idle_s)
+        for place_B in needed:
+            idle[place_B] = False
         victims = np.flatnonzero(idle)
         return victims[np.argsort(self._used_at[victims], kind="stable")[:count]]
+
+    def _context(self, place_B: IntArray) -> IntArray:
+        """(B,) steps, at most the window, that the next answer of B open streams rests on."""
+        steps_B = self._next_step[place_B] - self._first_step[place_B] + 1
+        context_B: IntArray = np.minimum(steps_B, self._window_steps)
+        return context_B

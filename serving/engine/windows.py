@@ -1,10 +1,12 @@
 """Windows that wait, and how a batch of them is run."""
 
-import heapq
 import itertools
 import math
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
+from operator import itemgetter
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from serving.engine.launch import Filling, Timing
 from serving.engine.model import Model, Pending, Velocity
 from serving.engine.outbox import Outbox
 
+# To look a flag up costs as much as to make an answer.
+_NO_FLAG, _LATE = Flag(0), Flag.LATE
+
 
 @dataclass(eq=False, kw_only=True)
 class WindowBatch:
@@ -26,6 +31,7 @@ class WindowBatch:
     model: Model
     jobs: Sequence[WindowJob]
     events: int
+    since: float
     at: float
     pending: Pending
     kind: Kind = Kind.WINDOW
@@ -37,25 +43,28 @@ class WindowBatch:
 
     def land(self, velocity_B2: Velocity, timing: Timing) -> None:
         """Answers each window; one whose velocity is not finite fails alone."""
-        context, digest = self.model.grid.window_steps, self.model.digest
-        began, ended = timing
-        outcomes = self.outbox.outcomes
-        rows = zip(self.jobs, velocity_B2.tolist(), strict=True)
-        for job, (x, y) in rows:
-            if not (math.isfinite(x) and math.isfinite(y)):
-                outcomes.append((job, not_finite()))
-                continue
-            answer = Answer(
-                velocity=(x, y),
-                context_steps=context,
-                filled=0,
-                flags=Flag.LATE if ended > job.deadline else Flag(0),
-                digest=digest,
-                queue_s=began - job.submitted,
-                compute_s=ended - began,
-                batch_size=len(self.jobs),
+        model, (began, ended) = self.model, timing
+        context, digest, size = model.grid.window_steps, model.digest, self.rows
+        compute_s = ended - began
+        velocities = zip(*velocity_B2.T.tolist(), strict=True)
+        self.outbox.outcomes += [
+            (
+                job,
+                Answer(
+                    velocity,
+                    context,
+                    0,
+                    _LATE if ended > job.deadline else _NO_FLAG,
+                    digest,
+                    began - job.submitted,
+                    compute_s,
+                    size,
+                ),
             )
-            outcomes.append((job, answer))
+            if isfinite(velocity[0]) and isfinite(velocity[1])
+            else (job, not_finite())
+            for job, velocity in zip(self.jobs, velocities, strict=True)
+        ]
 
     def fail(self, error: ModelError) -> None:
         """Fails every window."""
@@ -79,11 +88,12 @@ class Windows:
         self._outbox = outbox
         self._faults = faults
         self._arrivals = itertools.count()
-        self._heap: list[tuple[float, int, WindowJob]] = []
+        # Sorted: what comes is of a later deadline, as a rule, and what goes is at the front.
+        self._waiting: list[tuple[float, int, WindowJob]] = []
 
     def __len__(self) -> int:
         """Windows waiting."""
-        return len(self._heap)
+        return len(self._waiting)
 
     def serve(self, model: Model) -> None:
         """Decodes with another model from now on."""
@@ -91,36 +101,39 @@ class Windows:
 
     def add(self, job: WindowJob) -> None:
         """Queues a window."""
-        heapq.heappush(self._heap, (job.deadline, next(self._arrivals), job))
+        insort(self._waiting, (job.deadline, next(self._arrivals), job))
 
     def sweep(self, now: float) -> None:
         """Answers what has expired."""
-        while self._heap and self._heap[0][0] <= now:
-            job = heapq.heappop(self._heap)[2]
-            self._outbox.outcomes.append((job, ExpiredError.unbegun()))
+        if self.expiry() <= now:
+            expired = self._pop(bisect_right(self._waiting, now, key=itemgetter(0)))
+            self._outbox.outcomes += [(job, ExpiredError.unbegun()) for job in expired]
 
     def expiry(self) -> float:
         """The earliest deadline."""
-        return self._heap[0][0] if self._heap else float("inf")
+        return self._waiting[0][0] if self._waiting else math.inf
 
     def urgency(self) -> float | None:
         """The earliest deadline, if any window waits."""
-        return self._heap[0][0] if self._heap else None
+        return self._waiting[0][0] if self._waiting else None
 
     def filling(self) -> Filling:
         """All that wait."""
         return Filling(
-            rows=len(self._heap),
-            events=max(len(job.events) for _, _, job in self._heap),
-            since=min(job.submitted for _, _, job in self._heap),
+            rows=len(self),
+            events=max(job.widest for _, _, job in self._waiting),
+            since=min(job.submitted for _, _, job in self._waiting),
         )
 
     def launch(self, now: float) -> WindowBatch | None:
         """Launches the most urgent windows. Wrong ones fail alone."""
-        while jobs := self._pop():
+        model = self._model
+        while jobs := self._pop(self._max_batch):
+            if any([job.abandoned for job in jobs]):
+                jobs = self._without_abandoned(jobs)
             events, wrong = RaggedEvents.of([job.events for job in jobs]).validated(
-                n_units=len(self._model.unit_ids),
-                n_bins=self._model.grid.window_bins,
+                n_units=len(model.unit_ids),
+                n_bins=model.grid.window_bins,
                 where=lambda row: "window",
             )
             if wrong:
@@ -131,27 +144,33 @@ class Windows:
             if not jobs:
                 continue
             try:
-                pending = self._model.launch_windows(events)
+                pending = model.launch_windows(events)
             except Exception as error:
                 failed = self._faults.of_batch(error)
                 self._outbox.outcomes += [(job, failed) for job in jobs]
                 continue
             return WindowBatch(
                 outbox=self._outbox,
-                model=self._model,
+                model=model,
                 jobs=jobs,
                 events=events.widest,
+                since=jobs[0].submitted,
                 at=now,
                 pending=pending,
             )
         return None
 
-    def _pop(self) -> list[WindowJob]:
-        jobs: list[WindowJob] = []
-        while self._heap and len(jobs) < self._max_batch:
-            job = heapq.heappop(self._heap)[2]
-            if job.abandoned:
-                self._outbox.outcomes.append((job, EngineError("abandoned")))
-            else:
-                jobs.append(job)
-        return jobs
+    def _pop(self, count: int) -> list[WindowJob]:
+        popped = self._waiting[:count]
+        del self._waiting[:count]
+        return [job for _, _, job in popped]
+
+    def _without_abandoned(self, jobs: Sequence[WindowJob]) -> list[WindowJob]:
+        """Makes up for abandoned windows by others, while there are any."""
+        kept: list[WindowJob] = []
+        while jobs:
+            abandoned = [job for job in jobs if job.abandoned]
+            kept += [job for job in jobs if not job.abandoned]
+            self._outbox.outcomes += [(job, EngineError("abandoned")) for job in abandoned]
+            jobs = self._pop(self._max_batch - len(kept))
+        return kept

@@ -57,9 +57,9 @@ def streams_row(seen: StreamsResult, *, step_s: float, p99_ms: float) -> Row:
         name=f"engine/streams_{1 / step_s:g}hz_p99_under_{p99_ms:g}ms",
         value=seen.streams if seen.held(p99_ms) else 0,
         unit="streams",
-        note=f"{seen.streams:,} streams: {seen.latency}, of which p99 {seen.lag.p99_ms:.2g} ms "
-        f"before submission; {seen.missed:,} missed and {seen.restarted:,} restarted of "
-        f"{seen.steps:,} steps in {seen.seconds:.0f} s",
+        note=f"{seen.streams:,} streams: {seen.latency}; of which before submission {seen.lag}; "
+        f"queued {seen.queue}; in the model {seen.compute}; {seen.missed:,} missed "
+        f"and {seen.restarted:,} restarted of {seen.steps:,} steps in {seen.seconds:.0f} s",
     )
 
 

@@ -27,6 +27,7 @@ def search(
     factor: float = 2.0,
     steps: int = 8,
     bisections: int = 3,
+    apart: float = 1.0,
 ) -> list[Trial[R]]:
     """Tries loads: up by a factor while they hold, or down while they do not, then in between.
 
@@ -39,6 +40,7 @@ def search(
         factor: from one load to the next.
         steps: loads to try after the first, at most.
         bisections: loads to try between the highest that held and the lowest that did not.
+        apart: how many times the former the latter must be to look between.
 
     Returns:
         The trials in the order in which they were made; `best` picks the one that was looked for.
@@ -62,7 +64,7 @@ def search(
         low = max((trial.load for trial in trials if trial.held), default=None)
         high = min((trial.load for trial in trials if not trial.held), default=None)
         # A lower load that failed where a higher one held was bad luck: there is nothing between.
-        if low is None or high is None or low >= high:
+        if low is None or high is None or low * apart >= high:
             break
         held(math.sqrt(low * high))
     return trials

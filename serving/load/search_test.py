@@ -19,6 +19,12 @@ def test_down_where_the_first_does_not_hold() -> None:
     assert _loads(30, first=100, bisections=1) == pytest.approx([100, 50, 25, 25 * 2**0.5])
 
 
+def test_not_between_what_is_close_enough() -> None:
+    assert _loads(1000, first=100, bisections=2, apart=1.5) == pytest.approx(
+        [100, 200, 400, 800, 1600, 800 * 2**0.5]
+    )
+
+
 def test_no_further_than_the_most_and_the_least() -> None:
     assert _loads(1000, first=100, most=300, bisections=2) == [100, 200, 300]
     assert _loads(0, first=100, least=40, bisections=2) == [100, 50, 40]

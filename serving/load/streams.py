@@ -18,6 +18,7 @@ from serving.load.target import Target
 
 # Steps of one submission at most; a tick with more makes several.
 _MAX_ROWS = 8192
+_RESTARTED = np.uint8(Flag.RESTARTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class StreamsResult:
         latency: of all of them, from when each was due. What was not answered counts as endlessly
             late.
         lag: of that, what passed before the step was submitted.
+        queue: of that, what passed from then until the model was free for its batch.
+        compute: of that, what its batch took.
     """
 
     streams: int
@@ -43,6 +46,8 @@ class StreamsResult:
     restarted: int
     latency: Latency
     lag: Latency
+    queue: Latency
+    compute: Latency
 
     def held(self, p99_ms: float) -> bool:
         """Whether no step was missed and the 99th percentile stayed under a bound."""
@@ -60,6 +65,11 @@ class Schedule:
         """Args: when the streams' first steps are due, in [0, step_s) and sorted; their period."""
         self._phase_N = phase_N
         self._step_s = step_s
+        # Two rounds: what follows a step in the order of phases is a slice of them.
+        size = len(phase_N)
+        self._place = np.tile(np.arange(size), 2)
+        self._step = np.arange(2).repeat(size)
+        self._due = np.concatenate([phase_N, phase_N + step_s])
 
     def due_by(self, seconds: float) -> int:
         """Steps due up to a time."""
@@ -67,9 +77,10 @@ class Schedule:
         return int(rounds) * len(self._phase_N) + int(self._phase_N.searchsorted(rest, "right"))
 
     def rows(self, first: int, stop: int) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
-        """Places, step numbers and due times of steps first to stop."""
-        step, place = np.divmod(np.arange(first, stop), len(self._phase_N))
-        return place, step, step * self._step_s + self._phase_N[place]
+        """Places, step numbers and due times of steps first to stop, at most N."""
+        step, start = divmod(first, len(self._phase_N))
+        part = slice(start, start + stop - first)
+        return self._place[part], self._step[part] + step, self._due[part] + step * self._step_s
 
 
 def run_streams(
@@ -81,6 +92,7 @@ def run_streams(
     duration_s: float,
     warm_up_s: float = 1.0,
     tick_s: float = 1e-3,
+    give_up: bool = False,
     seed: int = 0,
 ) -> StreamsResult:
     """Opens streams, runs them, and closes them.
@@ -96,6 +108,7 @@ def run_streams(
         duration_s: seconds to measure.
         warm_up_s: seconds before that.
         tick_s: seconds between two submissions.
+        give_up: end soon after a step was missed that counts.
         seed: of the random phases.
 
     Raises:
@@ -106,12 +119,13 @@ def run_streams(
     schedule = Schedule(np.sort(np.random.default_rng(seed).uniform(0, step_s, streams)), step_s)
     warm = math.ceil(warm_up_s / step_s) * streams
     total = warm + math.ceil(duration_s / step_s) * streams
+    most = min(streams, _MAX_ROWS)
     log = _Log(target, total, step_s)
     start, sent, tick = target.clock(), 0, 0
-    while sent < total:
+    while sent < total and not (give_up and log.missed(warm, sent)):
         due = min(schedule.due_by(target.clock() - start), total)
         while sent < due:
-            stop = min(due, sent + _MAX_ROWS)
+            stop = min(due, sent + most)
             place, step, due_R = schedule.rows(sent, stop)
             log.submit(sent, names[place], step, events.take(stop - sent), start + due_R)
             sent = stop
@@ -122,14 +136,17 @@ def run_streams(
     while log.waiting:
         target.wait(target.clock() + step_s)
     _close(target, names)
+    seen = slice(warm, sent)
     return StreamsResult(
         streams=streams,
-        seconds=(total - warm) / streams * step_s,
-        steps=total - warm,
-        missed=int((log.latency[warm:] > step_s).sum()),
-        restarted=int(log.restarted[warm:].sum()),
-        latency=Latency.of(log.latency[warm:]),
-        lag=Latency.of(log.lag[warm:]),
+        seconds=(sent - warm) / streams * step_s,
+        steps=sent - warm,
+        missed=int((log.latency[seen] > step_s).sum()),
+        restarted=int(log.restarted[seen].sum()),
+        latency=Latency.of(log.latency[seen]),
+        lag=Latency.of(log.lag[seen]),
+        queue=Latency.of(log.queue[seen]),
+        compute=Latency.of(log.compute[seen]),
     )
 
 
@@ -140,11 +157,18 @@ class _Log:
         # float32 is exact to a microsecond here, and there are millions.
         self.latency: Seconds = np.full(size, np.inf, np.float32)
         self.lag: Seconds = np.zeros(size, np.float32)
+        self.queue: Seconds = np.full(size, np.inf, np.float32)
+        self.compute: Seconds = np.full(size, np.inf, np.float32)
         self.restarted = np.zeros(size, bool)
+        self._last_missed = -1
         self.waiting = 0
         self._clock = target.clock
         self._submit = target.engine.submit_frames
         self._step_s = step_s
+
+    def missed(self, first: int, stop: int) -> bool:
+        """Whether one of some steps was missed, as far as is known of those from the first on."""
+        return first <= self._last_missed < stop
 
     def submit(
         self,
@@ -165,18 +189,24 @@ class _Log:
                 on_done=partial(self._done, first, due_R),
             )
         except (BusyError, InfeasibleError):
+            self._last_missed = first + len(due_R) - 1
             return
         self.waiting += 1
 
     def _done(self, first: int, due_R: npt.NDArray[np.float64], outcome: Outcome) -> None:
         self.waiting -= 1
         if not isinstance(outcome, FramesAnswer):
+            self._last_missed = first + len(due_R) - 1
             return
-        rows = slice(first, first + len(due_R))
+        records, rows = outcome.records, slice(first, first + len(due_R))
         latency = self._clock() - due_R
-        latency[outcome.records["status"] != ANSWERED] = np.inf
+        latency[records["status"] != ANSWERED] = np.inf
+        if latency.max() > self._step_s:
+            self._last_missed = first + len(due_R) - 1
         self.latency[rows] = latency
-        self.restarted[rows] = outcome.records["flags"] & Flag.RESTARTED != 0
+        self.queue[rows] = records["queue_s"]
+        self.compute[rows] = records["compute_s"]
+        self.restarted[rows] = records["flags"] & _RESTARTED
 
 
 def _open(target: Target, streams: int) -> IntArray:

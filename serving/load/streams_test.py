@@ -11,7 +11,9 @@ from serving.load.virtual_engine import VirtualEngine
 GRID = TimeGrid(window_steps=8)
 
 
-def _run(engine: VirtualEngine, streams: int = 40, tick_s: float = 1e-3) -> StreamsResult:
+def _run(
+    engine: VirtualEngine, streams: int = 40, tick_s: float = 1e-3, give_up: bool = False
+) -> StreamsResult:
     return run_streams(
         engine,
         RandomSteps(GRID, n_units=8, events=1),
@@ -20,6 +22,7 @@ def _run(engine: VirtualEngine, streams: int = 40, tick_s: float = 1e-3) -> Stre
         duration_s=1.0,
         warm_up_s=0.1,
         tick_s=tick_s,
+        give_up=give_up,
     )
 
 
@@ -53,6 +56,14 @@ def test_latency_counts_from_when_a_step_is_due_and_not_from_its_tick() -> None:
     assert seen.lag.p99_ms == pytest.approx(4, rel=0.03)
     assert seen.held(p99_ms=7.5)
     assert not seen.held(p99_ms=6.5)
+
+
+def test_a_run_that_gives_up_ends_soon_after_the_first_step_missed() -> None:
+    engine = VirtualEngine(service_s=0.0, fail_every=400)
+    seen = _run(engine, give_up=True)
+    assert seen.missed == 1
+    assert seen.steps == pytest.approx(200, abs=10)  # The first 200 only warm up.
+    assert not engine.open_streams
 
 
 def test_a_step_answered_after_the_next_is_due_is_missed() -> None:
