@@ -157,4 +157,6 @@ class Model(DecoderModule):
 
     def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor) -> Tensor:
         k, v = head.keys_values(x_BTLD, self.rotary.turn(q_BTQHK.shape[1], self.config.dim))
-        return window_attention(q_BTQHK, k, v, window=self.config.readout_steps)
+        return window_attention(
+            q_BTQHK, k, v, window=self.config.readout_steps, out_scale=head.out.in_scale
+        )

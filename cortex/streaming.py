@@ -109,7 +109,16 @@ class StreamCache:
         for block, pool in zip(model.latent_blocks(), self._blocks, strict=True):
             q, k, v = block.qkv(x)
             read = advance_step_attention(
-                q, k, v, q_phases, k_phases, pool.k, pool.v, plan.own_B, plan.seen_BW
+                q,
+                k,
+                v,
+                q_phases,
+                k_phases,
+                pool.k,
+                pool.v,
+                plan.own_B,
+                plan.seen_BW,
+                out_scale=block.out.in_scale,
             )
             x = block.finish(x, read)
         k, v = model.velocity.keys_values(x)
@@ -123,4 +132,5 @@ class StreamCache:
             self._readout.v,
             plan.readout_own_B,
             plan.readout_seen_BR,
+            out_scale=model.velocity.out.in_scale,
         )

@@ -219,15 +219,11 @@ def finish_tile(  # type: ignore[no-untyped-def]
     return y
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _gelu_in_steps(half, step, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """gelu_tanh(x) / step, of half = x / (2 step)."""
     u = half * (1.5957691216057308 * step + 0.2854192650890421 * step * step * step * half * half)
-    if FAST:
-        y = half + half * fast_tanh(u)
-    else:
-        y = 2.0 * half * tl.sigmoid(2.0 * u)
-    return y
+    return half + half * fast_tanh(u) if FAST else 2.0 * half * tl.sigmoid(2.0 * u)
 
 
 @triton.jit

@@ -181,10 +181,10 @@ def test_what_does_not_fit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("columns", [512, 1536, 2048])
-@pytest.mark.parametrize("residual", [False, True])
-def test_more_rows_never_take_smaller_tiles(columns: int, residual: bool) -> None:
-    tiles = [op.tile_for(rows, columns, 512, residual=residual) for rows in (8, 264, 1056, 32768)]
+@pytest.mark.parametrize("activated", [False, True])
+def test_more_rows_never_take_smaller_tiles(columns: int, activated: bool) -> None:
+    tiles = [op.tile_for(rows, columns, 512, activated=activated) for rows in (8, 264, 1056, 32768)]
     sizes = [tile.m * tile.n for tile in tiles]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
-    assert (tiles[-1].resident > 0) is not residual
+    assert (tiles[-1].resident > 0) is activated

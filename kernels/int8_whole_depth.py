@@ -32,19 +32,20 @@ _LEAST_DEPTH = 32
 _WARP_COLUMNS = 256
 # As many rows take one launch, by their depth: else a program's do not fit its registers, or too
 # many programs quantise a row.
-_FEW_ROWS, _FEW_ROWS_DEPTH = 16, 2048
-_MORE_ROWS, _MORE_ROWS_DEPTH = 512, 512
+_ROWS, _DEPTH = 512, 512
+_DEEP_ROWS, _MOST_DEPTH = 64, 2048
+_WIDE_OUTPUTS = 2**16
 
 
 def tile_for(rows: int, columns: int, depth: int) -> Tile | None:
     """The tile for so few rows, or None where these are too many; arguments are M, N and K."""
-    if rows <= _FEW_ROWS and depth <= _FEW_ROWS_DEPTH:
-        return Tile(8 if rows <= 8 else 16, 16, 0, warps=8 if depth > 1024 else 4, stages=1)
-    if rows > _MORE_ROWS or depth > _MORE_ROWS_DEPTH:
+    if rows > (_ROWS if depth <= _DEPTH else _DEEP_ROWS) or depth > _MOST_DEPTH:
         return None
-    if rows <= 64:
-        return Tile(16, 32, 0, warps=4, stages=1)
-    return Tile(64, 64, 0, warps=8, stages=1)
+    if depth > _MOST_DEPTH // 2:
+        return Tile(8, 32 if rows <= 16 else 64, 0, warps=4, stages=1)
+    if rows * columns >= _WIDE_OUTPUTS:
+        return Tile(16, 128, 0, warps=8, stages=1)
+    return Tile(8 if rows <= 8 else 16, 64, 0, warps=4, stages=1)
 
 
 def int8_whole_depth_triton(

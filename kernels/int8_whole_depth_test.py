@@ -81,7 +81,9 @@ def test_few_rows_take_one_launch_and_many_do_not() -> None:
     assert op.tile_for(8, 1536, 512) is not None
     assert op.tile_for(16, 512, 2048) is not None
     assert op.tile_for(264, 1536, 512) is not None
-    assert op.tile_for(17, 512, 2048) is None
+    assert op.tile_for(64, 512, 2048) is not None
+    assert op.tile_for(65, 512, 2048) is None
+    assert op.tile_for(8, 512, 4096) is None
     assert op.tile_for(8448, 1536, 512) is None
 
 

@@ -29,12 +29,14 @@ from torch.nn import functional as F
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
+from kernels.quantize_rows import quantize_with_reference
 from kernels.rotary import rotate
 from kernels.window_attention import (
     LOG2_E,
     check_served,
     kernel_serves,
     online_softmax,
+    read_type,
     softmax_read,
 )
 
@@ -84,6 +86,8 @@ def advance_step_attention_reference(
     v_pages_PLHK: Tensor,
     own_page_B: Tensor,
     page_BW: Tensor,
+    *,
+    out_scale: float | None = None,
 ) -> Tensor:
     """Plain PyTorch: what the kernel must equal. Stores the new step, then attends.
 
@@ -98,9 +102,10 @@ def advance_step_attention_reference(
         own_page_B: int32 or int64 page that each stream writes, never -1. No other stream of the
             call attends it; streams may share one only where it does not matter what it holds.
         page_BW: int32 or int64 pages that a stream attends, its own among them; -1 for none.
+        out_scale: the scale of an int8 result, or None.
 
     Returns:
-        (B, M, H, K).
+        (B, M, H, K), of q's type, or int8 with the scale `out_scale` as in quantize_rows.
     """
     cos, sin = (phase[:, None] for phase in k_phases)
     own_B = own_page_B.long()
@@ -108,7 +113,8 @@ def advance_step_attention_reference(
     v_pages_PLHK[own_B] = v_BLHK
     index_BW = page_BW.clamp(min=0).long()
     k_BWLHK, v_BWLHK = k_pages_PLHK[index_BW], v_pages_PLHK[index_BW]
-    return step_attention(rotate(q_BMHK, q_phases), k_BWLHK, v_BWLHK, page_BW >= 0)
+    out = step_attention(rotate(q_BMHK, q_phases), k_BWLHK, v_BWLHK, page_BW >= 0)
+    return out if out_scale is None else quantize_with_reference(out, out_scale)
 
 
 def advance_step_attention(
@@ -121,13 +127,15 @@ def advance_step_attention(
     v_pages_PLHK: Tensor,
     own_page_B: Tensor,
     page_BW: Tensor,
+    *,
+    out_scale: float | None = None,
 ) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = advance_step_attention_reference
     if form_for(q_BMHK, wins=kernel_serves(q_BMHK)) == "triton":
         form = advance_step_attention_triton
-    pools = k_pages_PLHK, v_pages_PLHK
-    return form(q_BMHK, k_BLHK, v_BLHK, q_phases, k_phases, *pools, own_page_B, page_BW)
+    pages = k_pages_PLHK, v_pages_PLHK, own_page_B, page_BW
+    return form(q_BMHK, k_BLHK, v_BLHK, q_phases, k_phases, *pages, out_scale=out_scale)
 
 
 def advance_step_attention_triton(
@@ -141,6 +149,7 @@ def advance_step_attention_triton(
     own_page_B: Tensor,
     page_BW: Tensor,
     *,
+    out_scale: float | None = None,
     config: StepConfig | None = None,
 ) -> Tensor:
     """The Triton kernel; arguments as the reference's, without gradients.
@@ -156,6 +165,7 @@ def advance_step_attention_triton(
         v_pages_PLHK: of q's type.
         own_page_B: as the reference's.
         page_BW: as the reference's; a stream attends its own page even if it is not among them.
+        out_scale: the scale of an int8 result, or None.
         config: how to cut the work; by default what suits the shape.
 
     Returns:
@@ -166,7 +176,7 @@ def advance_step_attention_triton(
     """
     check_served(q_BMHK, k_BLHK, v_BLHK, k_pages_PLHK, v_pages_PLHK)
     n_batch, n_query, n_heads, head_dim = q_BMHK.shape
-    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=q_BMHK.dtype)
+    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=read_type(q_BMHK, out_scale))
     if not n_batch:
         return out
     n_pages, n_key = page_BW.shape[1], k_BLHK.shape[1]
@@ -189,6 +199,7 @@ def advance_step_attention_triton(
         out,
         n_pages * n_key,
         head_dim**-0.5 * LOG2_E,
+        0.0 if out_scale is None else 1.0 / out_scale,
         *q.stride()[:3],
         *k.stride()[:3],
         *v_BLHK.stride()[:3],
@@ -205,6 +216,7 @@ def advance_step_attention_triton(
         BLOCK_M=_block(n_query),
         BLOCK_L=_block(n_key),
         BLOCK_KEYS=config.block_keys,
+        INT8=out_scale is not None,
         num_warps=config.warps,
         num_stages=config.stages,
         **launch_options(q_BMHK),
@@ -286,6 +298,7 @@ def _advance_step_kernel(  # type: ignore[no-untyped-def]
     out_ptr,
     n_keys,
     scale,
+    out_inverse,
     q_b,
     q_m,
     q_h,
@@ -313,6 +326,7 @@ def _advance_step_kernel(  # type: ignore[no-untyped-def]
     BLOCK_M: tl.constexpr,
     BLOCK_L: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    INT8: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """One head of one stream; q_b .. v_page_h are strides, q's and k's in pairs."""
@@ -360,4 +374,5 @@ def _advance_step_kernel(  # type: ignore[no-untyped-def]
         v_tile = tl.load(v_pages_ptr + v_row, inside, 0.0)
         acc, total, peak = _attend(q, k_tile, v_tile, live, acc, total, peak, scale)
     place = out_ptr + ((stream * M + query) * H + head) * K + column
-    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), query < M)
+    read = softmax_read(acc, total, out_inverse, INT8)
+    tl.store(place, read.to(out_ptr.dtype.element_ty), query < M)

@@ -22,10 +22,11 @@ SMALL = op.StepConfig(block_keys=16, warps=1, stages=1)
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel forgets to write is not a number."""
+    """What a kernel forgets to write is not a number, or no quantised one."""
 
-    def poisoned(shape: tuple[int, ...], **options: Any) -> Tensor:
-        return torch.full(shape, math.nan, **options)
+    def poisoned(shape: tuple[int, ...], *, dtype: torch.dtype, **options: Any) -> Tensor:
+        value = -128 if dtype == torch.int8 else math.nan
+        return torch.full(shape, value, dtype=dtype, **options)
 
     monkeypatch.setattr(torch, "empty", poisoned)
 
@@ -153,6 +154,24 @@ def test_advancing_turns_stores_and_attends(
     _assert_close(k_pages[case.own], case.exact_keys())
     torch.testing.assert_close(v_pages[case.own], case.v, rtol=0, atol=0)
     _assert_close(read, case.exact(pools))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", ["torch", "triton"])
+@torch.no_grad()
+def test_a_scale_gives_int8(shape: Shape, form: Any) -> None:
+    case = Case(shape)
+    # The reference weighs masked keys by zero, which NaN survives.
+    pools = case.k_pages.nan_to_num(), case.v_pages.nan_to_num()
+    # Of values of order one, some are clipped.
+    with forced(form):
+        read = op.advance_step_attention(
+            *case.new(), *pools, case.own, case.page_BW, out_scale=0.25 / 127
+        )
+    assert read.dtype == torch.int8
+    steps = (127 / 0.25 * case.exact(pools)).clamp(-127, 127)
+    assert (steps.abs() == 127).any()
+    assert ((read.double() - steps).abs() <= 0.5 + 127 / 0.25 * 2e-5).all()
 
 
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4]])

@@ -28,6 +28,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
+from kernels.quantize_rows import clipped_int8, quantize_with_reference
 
 LOG2_E = 1.4426950408889634
 _TMA_ALIGNMENT = 16
@@ -53,7 +54,12 @@ class WindowConfig:
 
 
 def window_attention_reference(
-    q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int
+    q_BSMHK: Tensor,
+    k_BSLHK: Tensor,
+    v_BSLHK: Tensor,
+    *,
+    window: int,
+    out_scale: float | None = None,
 ) -> Tensor:
     """Plain PyTorch, dense attention inside blocks: what the kernel must equal.
 
@@ -62,9 +68,10 @@ def window_attention_reference(
         k_BSLHK: L keys at each step.
         v_BSLHK: L values at each step.
         window: steps that a query sees, its own included.
+        out_scale: the scale of an int8 result, or None.
 
     Returns:
-        (B, S, M, H, K).
+        (B, S, M, H, K), of q's type, or int8 with the scale `out_scale` as in quantize_rows.
     """
     n_batch, n_steps, n_query, n_heads, head_dim = q_BSMHK.shape
     n_key = k_BSLHK.shape[2]
@@ -89,16 +96,23 @@ def window_attention_reference(
     q, k, v = (x.flatten(2, 3).flatten(0, 1).transpose(1, 2) for x in (q, k, v))
     mask = mask.repeat(n_batch, 1, 1)[:, None]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-    out = out.reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)
-    return out[:, :n_steps]
+    out = out.reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)[:, :n_steps]
+    return out if out_scale is None else quantize_with_reference(out, out_scale)
 
 
-def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
+def window_attention(
+    q_BSMHK: Tensor,
+    k_BSLHK: Tensor,
+    v_BSLHK: Tensor,
+    *,
+    window: int,
+    out_scale: float | None = None,
+) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = window_attention_reference
     if form_for(q_BSMHK, wins=kernel_serves(q_BSMHK)) == "triton":
         form = window_attention_triton
-    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window)
+    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window, out_scale=out_scale)
 
 
 def window_attention_triton(
@@ -107,6 +121,7 @@ def window_attention_triton(
     v_BSLHK: Tensor,
     *,
     window: int,
+    out_scale: float | None = None,
     config: WindowConfig | None = None,
 ) -> Tensor:
     """The Triton kernel; arguments as the reference's, without gradients.
@@ -118,6 +133,7 @@ def window_attention_triton(
         k_BSLHK: of q's type.
         v_BSLHK: of q's type.
         window: steps that a query sees, its own included.
+        out_scale: the scale of an int8 result, or None.
         config: how to cut the work; by default what suits the shape.
 
     Returns:
@@ -129,7 +145,7 @@ def window_attention_triton(
     check_served(q_BSMHK, k_BSLHK, v_BSLHK)
     n_batch, n_steps, n_query, n_heads, head_dim = q_BSMHK.shape
     n_key = k_BSLHK.shape[2]
-    out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=q_BSMHK.dtype)
+    out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=read_type(q_BSMHK, out_scale))
     if not out.numel():
         return out
     config = config or window_config(
@@ -145,6 +161,7 @@ def window_attention_triton(
         out,
         n_steps,
         head_dim**-0.5 * LOG2_E,
+        0.0 if out_scale is None else 1.0 / out_scale,
         *q.stride()[:3],
         *k.stride()[:3],
         *v.stride()[:3],
@@ -156,6 +173,7 @@ def window_attention_triton(
         DOT=product_type(q),
         BLOCK_ROWS=config.block_rows,
         BLOCK_KEYS=config.block_keys,
+        INT8=out_scale is not None,
         TMA=tma,
         num_warps=config.warps,
         num_stages=config.stages,
@@ -201,6 +219,11 @@ def check_served(*inputs_K: Tensor) -> None:
                 f"no kernel for {x.dtype} beside {first.dtype}, heads of width {x.shape[-1]} "
                 f"and strides {x.stride()}"
             )
+
+
+def read_type(q_K: Tensor, out_scale: float | None) -> torch.dtype:
+    """The type of what queries of a type read."""
+    return q_K.dtype if out_scale is None else torch.int8
 
 
 def _tma_loads(x_BRHK: Tensor) -> bool:
@@ -249,10 +272,11 @@ def online_softmax(scores, v, acc, total, peak, scale):  # type: ignore[no-untyp
     return acc, total, higher
 
 
-@triton.jit
-def softmax_read(acc, total):  # type: ignore[no-untyped-def]
-    """(rows, K) what rows have read in all; zero where they saw no key."""
-    return acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
+@triton.jit  # type: ignore[untyped-decorator]
+def softmax_read(acc, total, out_inverse, INT8: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(rows, K) what rows have read in all, or its int8; zero where they saw no key."""
+    read = acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
+    return clipped_int8(read * out_inverse) if INT8 else read
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -263,6 +287,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     out_ptr,
     n_steps,
     scale,
+    out_inverse,
     q_b,
     q_r,
     q_h,
@@ -280,6 +305,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     DOT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    INT8: tl.constexpr,
     TMA: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -332,4 +358,5 @@ def _window_kernel(  # type: ignore[no-untyped-def]
 
     out_block = out_ptr + ((batch * n_steps * M + first_row) * H + head) * K
     place = out_block + offset[:, None] * (H * K) + column[None, :]
-    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), exists)
+    read = softmax_read(acc, total, out_inverse, INT8)
+    tl.store(place, read.to(out_ptr.dtype.element_ty), exists)
