@@ -222,8 +222,10 @@ def finish_tile(  # type: ignore[no-untyped-def]
 @triton.jit  # type: ignore[untyped-decorator]
 def _gelu_in_steps(half, step, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """gelu_tanh(x) / step, of half = x / (2 step)."""
-    u = half * (1.5957691216057308 * step + 0.2854192650890421 * step * step * step * half * half)
-    return half + half * fast_tanh(u) if FAST else 2.0 * half * tl.sigmoid(2.0 * u)
+    # Multiplied and added at once, also by kernels that may not do so to what they round.
+    slope = tl.fma(0.2854192650890421 * step * step * step * half, half, 1.5957691216057308 * step)
+    u = half * slope
+    return tl.fma(half, fast_tanh(u), half) if FAST else 2.0 * half * tl.sigmoid(2.0 * u)
 
 
 @triton.jit

@@ -54,7 +54,7 @@ def _ones(*shape: int) -> Tensor:
     return torch.ones(shape, device=DEVICE)
 
 
-@pytest.mark.parametrize("rows", [(1,), (70,), (3, 5)])
+@pytest.mark.parametrize("rows", [(1,), (7,), (65,), (131,), (3, 5)])
 @pytest.mark.parametrize(("depth", "columns"), [(32, 1), (96, 80), (40, 33), (21, 17)])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_products_are_exact(
@@ -136,7 +136,8 @@ def test_scales_and_what_follows(
             torch.testing.assert_close(y.double(), exact, rtol=rtol, atol=atol)
         else:
             clipped = exact.clamp(-127 * out_scale, 127 * out_scale)
-            assert ((y.double() * out_scale - clipped).abs() <= 0.5 * out_scale + 2e-3).all()
+            # A GPU's approximations: tanh to 2^-11, and half a step to 2^-5.
+            assert ((y.double() * out_scale - clipped).abs() <= 0.54 * out_scale + 2e-3).all()
 
 
 @pytest.mark.parametrize("config", [TMA, SMALL])
