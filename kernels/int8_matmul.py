@@ -43,27 +43,28 @@ _TILES = (
     (Tile(64, 64, 256, warps=4, stages=3, tma=True), 66),
     (Tile(64, 32, 256, warps=4, stages=4, tma=True), 0),
 )
-# Multiprocessors, which hold two large programs each, or three with less depth in flight.
+# Multiprocessors, which hold two large programs each.
 _PROCESSORS = 132
 
 
-def tile_for(rows: int, columns: int, depth: int, *, activated: bool) -> Tile:
+def tile_for(rows: int, columns: int, depth: int, epilogue: Epilogue) -> Tile:
     """The tile for a product of int8.
 
     Args:
         rows: M of the product.
         columns: N of the product.
         depth: K of the product.
-        activated: whether what is written is an activation in int8, which takes long to make and
-            leaves room for the next tile's loads meanwhile.
+        epilogue: what follows the sums.
     """
     tile = next(t for t, least in _TILES if programs(t, rows, columns) >= least)
-    if tile is _LARGE:
-        if activated:
-            tile = replace(tile, resident=2 * _PROCESSORS)
-        elif 2 * _PROCESSORS < programs(tile, rows, columns) <= 3 * _PROCESSORS:
-            # All at once.
-            tile = replace(tile, k=64, stages=4)
+    tiles = programs(tile, rows, columns)
+    alone = epilogue.turn is None and epilogue.residual is None
+    if tile is _LARGE and epilogue.activation is not None and epilogue.out_scale is not None:
+        # It takes long, and leaves room for the next tile's loads meanwhile.
+        tile = replace(tile, resident=2 * _PROCESSORS)
+    elif tile is _LARGE and alone and 2 * _PROCESSORS < tiles <= 3 * _PROCESSORS:
+        # With few registers, and less depth in flight, three programs fit where two did.
+        tile = replace(tile, k=64, stages=4)
     return with_stages_for(tile, depth)
 
 
@@ -112,8 +113,7 @@ def int8_matmul_triton(
     out = epilogue.output(q_MK, columns, out)
     if out.numel():
         q = q_MK.reshape(-1, depth)
-        activated = epilogue.activation is not None and epilogue.out_scale is not None
-        tile = config or tile_for(len(q), columns, depth, activated=activated)
+        tile = config or tile_for(len(q), columns, depth, epilogue)
         _launch(q, scale_M, weight, epilogue, tile, out.view(-1, columns))
     return out
 

@@ -182,10 +182,18 @@ def test_what_does_not_fit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("columns", [512, 1536, 2048])
-@pytest.mark.parametrize("activated", [False, True])
-def test_more_rows_never_take_smaller_tiles(columns: int, activated: bool) -> None:
-    tiles = [op.tile_for(rows, columns, 512, activated=activated) for rows in (8, 264, 1056, 32768)]
+@pytest.mark.parametrize("out_scale", [None, 0.1])
+def test_more_rows_never_take_smaller_tiles(columns: int, out_scale: float | None) -> None:
+    epilogue = Epilogue(torch.bfloat16, "gelu", out_scale=out_scale)
+    tiles = [op.tile_for(rows, columns, 512, epilogue) for rows in (8, 264, 1056, 32768)]
     sizes = [tile.m * tile.n for tile in tiles]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
-    assert (tiles[-1].resident > 0) is activated
+    assert (tiles[-1].resident > 0) is (out_scale is not None)
+
+
+def test_three_programs_share_a_multiprocessor_where_two_would_leave_some_waiting() -> None:
+    bare = Epilogue(torch.bfloat16)
+    assert op.tile_for(4096, 1536, 512, bare).k < op.tile_for(8448, 1536, 512, bare).k
+    added = Epilogue(torch.bfloat16, residual=torch.zeros(1536))
+    assert op.tile_for(4096, 1536, 512, added) == op.tile_for(8448, 1536, 512, added)
