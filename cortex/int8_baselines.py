@@ -40,7 +40,9 @@ class PlainNormLinear(nn.Module):
 
 
 class PlainLinearAdd(nn.Module):
-    """LinearAdd of an nn.Linear."""
+    """LinearAdd of an nn.Linear, which takes floats."""
+
+    in_scale = None
 
     def __init__(self, layer: LinearAdd, form: Form) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ class LatentBlock(nn.Module):
     """Pre-RMSNorm attention, then a 4x GELU MLP.
 
     `forward` is the offline form. A stream calls `qkv` and `finish`, and attends the cached keys of
-    the last steps in between.
+    the last steps in between. What attention reads is in steps of `out.in_scale`, if it has one.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -47,7 +47,8 @@ class LatentBlock(nn.Module):
         if last is not None:
             # Earlier steps are seen, but have nothing to see.
             q, x = q[:, -last:], Rows(x.x[:, -last:], None)
-        return self.finish(x, window_attention(q, k, v, window=self.window_steps))
+        read = window_attention(q, k, v, window=self.window_steps, out_scale=self.out.in_scale)
+        return self.finish(x, read)
 
     def qkv(self, x_LD: Rows, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (..., L, H, K), of latents (..., L, D).

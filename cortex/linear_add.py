@@ -7,7 +7,13 @@ from kernels.linear_add import Rows, linear_add
 
 
 class LinearAdd(nn.Module):
-    """y = residual + W x; in training, elements of W x drop out."""
+    """y = residual + W x; in training, elements of W x drop out.
+
+    Attributes:
+        in_scale: step of inputs in integers, which Int8LinearAdd can take; None for floats.
+    """
+
+    in_scale: float | None = None
 
     def __init__(self, inputs: int, outputs: int, *, dropout: float = 0.0) -> None:
         super().__init__()

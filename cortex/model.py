@@ -191,4 +191,6 @@ class Model(DecoderModule):
 
     def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor, turn: Turn) -> Tensor:
         k, v = head.keys_values(x_BTLD, turn)
-        return window_attention(q_BTQHK, k, v, window=self.config.readout_steps)
+        return window_attention(
+            q_BTQHK, k, v, window=self.config.readout_steps, out_scale=head.out.in_scale
+        )

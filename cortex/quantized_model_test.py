@@ -144,6 +144,32 @@ def test_only_neighbours_in_int8_hand_on_integers(model: Model) -> None:
     assert _difference(_decode(mixed), _decode(model)) < 0.03
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_attention_hands_on_integers_where_their_step_is_known(model: Model, form: str) -> None:
+    small = quantized(model, FORMS[form])
+    seen: dict[str, torch.dtype] = {}
+
+    def note(name: str, dtype: torch.dtype) -> None:
+        seen[name] = dtype
+
+    for name in ("blocks.0.out", "blocks.1.out", "velocity.out"):
+        small.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs, name=name: note(name, inputs[0].dtype)
+        )
+    expected = torch.int8 if form == "static" else torch.float32
+    _decode(small)
+    assert set(seen.values()) == {expected} and len(seen) == 3
+    seen.clear()
+    cache = StreamCache(small, 1, LAST)
+    slot = torch.tensor([0])
+    cache.reset(slot, torch.zeros_like(slot))
+    step = _events().between(0, 4)
+    batch = collate([step], n_steps=1, bins_per_step=GRID.bins_per_step)
+    with torch.no_grad():
+        cache.step(slot, batch)
+    assert set(seen.values()) == {expected} and len(seen) == 3
+
+
 def test_what_only_training_needs_is_dropped(model: Model) -> None:
     small = quantized(model, Quantization())
     assert not any(name.startswith("masked_") for name in small.state_dict())

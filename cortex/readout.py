@@ -12,7 +12,8 @@ from kernels.norm_linear import Turn
 class Readout(nn.Module):
     """Cross-attention from queries to latents, and a projection an output dimension.
 
-    As in LatentBlock, the attention between `queries`, `keys_values` and `finish` is the caller's.
+    As in LatentBlock, the attention between `queries`, `keys_values` and `add` is the caller's, and
+    reads in steps of `out.in_scale`.
     """
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:

@@ -108,7 +108,16 @@ class StreamCache:
         x = x_BLD
         for block, pool in zip(model.latent_blocks(), self._blocks, strict=True):
             q, k, v = block.qkv(x, turn)
-            read = advance_step_attention(q, k, v, pool.k, pool.v, plan.own_B, plan.seen_BW)
+            read = advance_step_attention(
+                q,
+                k,
+                v,
+                pool.k,
+                pool.v,
+                plan.own_B,
+                plan.seen_BW,
+                out_scale=block.out.in_scale,
+            )
             x = block.finish(x, read)
         k, v = model.velocity.keys_values(x, self._turn(plan, model.config.dim))
         return advance_step_attention(
@@ -120,6 +129,7 @@ class StreamCache:
             plan.readout_own_B,
             plan.readout_seen_BR,
             q_phases=(plan.query_cos_BQK2, plan.query_sin_BQK2),
+            out_scale=model.velocity.out.in_scale,
         )
 
     def _turn(self, plan: StepPlan, columns: int) -> Turn:

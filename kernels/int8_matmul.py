@@ -8,6 +8,7 @@ Shapes: M rows, K width of a row, N outputs.
 """
 
 import functools
+from dataclasses import replace
 
 import torch
 import triton
@@ -33,29 +34,37 @@ from kernels.matmul_tile import (
     with_stages_for,
 )
 
+_LARGE = Tile(128, 128, 128, warps=4, stages=3, tma=True, tma_store=True)
 # From the largest, since the fewer loads a product, the fewer programs; each with the programs
 # that it must make to keep an H100 or H200 busy.
-_RESIDENT = Tile(128, 256, 128, warps=8, stages=3, tma=True, tma_store=True, resident=132), 256
 _TILES = (
-    (Tile(256, 128, 128, warps=8, stages=3, tma=True, tma_store=True), ENOUGH_PROGRAMS),
-    (Tile(128, 128, 128, warps=8, stages=3, tma=True, tma_store=True), ENOUGH_PROGRAMS),
+    (_LARGE, 200),
     (Tile(64, 128, 128, warps=4, stages=4, tma=True, tma_store=True), ENOUGH_PROGRAMS),
     (Tile(64, 64, 256, warps=4, stages=3, tma=True), 66),
     (Tile(64, 32, 256, warps=4, stages=4, tma=True), 0),
 )
+# Multiprocessors, which hold two large programs each.
+_PROCESSORS = 132
 
 
-def tile_for(rows: int, columns: int, depth: int, *, residual: bool) -> Tile:
+def tile_for(rows: int, columns: int, depth: int, epilogue: Epilogue) -> Tile:
     """The tile for a product of int8.
 
     Args:
         rows: M of the product.
         columns: N of the product.
         depth: K of the product.
-        residual: whether one is added, which takes the room of a resident tile's next loads.
+        epilogue: what follows the sums.
     """
-    tiles = _TILES if residual else (_RESIDENT, *_TILES)
-    tile = next(t for t, least in tiles if programs(t, rows, columns) >= least)
+    tile = next(t for t, least in _TILES if programs(t, rows, columns) >= least)
+    tiles = programs(tile, rows, columns)
+    alone = epilogue.turn is None and epilogue.residual is None
+    if tile is _LARGE and epilogue.activation is not None and epilogue.out_scale is not None:
+        # It takes long, and leaves room for the next tile's loads meanwhile.
+        tile = replace(tile, resident=2 * _PROCESSORS)
+    elif tile is _LARGE and alone and 2 * _PROCESSORS < tiles <= 3 * _PROCESSORS:
+        # With few registers, and less depth in flight, three programs fit where two did.
+        tile = replace(tile, k=64, stages=4)
     return with_stages_for(tile, depth)
 
 
@@ -104,8 +113,7 @@ def int8_matmul_triton(
     out = epilogue.output(q_MK, columns, out)
     if out.numel():
         q = q_MK.reshape(-1, depth)
-        added = epilogue.residual is not None
-        tile = config or tile_for(len(q), columns, depth, residual=added)
+        tile = config or tile_for(len(q), columns, depth, epilogue)
         _launch(q, scale_M, weight, epilogue, tile, out.view(-1, columns))
     return out
 

@@ -54,7 +54,7 @@ def _ones(*shape: int) -> Tensor:
     return torch.ones(shape, device=DEVICE)
 
 
-@pytest.mark.parametrize("rows", [(1,), (70,), (3, 5)])
+@pytest.mark.parametrize("rows", [(1,), (7,), (65,), (131,), (3, 5)])
 @pytest.mark.parametrize(("depth", "columns"), [(32, 1), (96, 80), (40, 33), (21, 17)])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_products_are_exact(
@@ -136,7 +136,8 @@ def test_scales_and_what_follows(
             torch.testing.assert_close(y.double(), exact, rtol=rtol, atol=atol)
         else:
             clipped = exact.clamp(-127 * out_scale, 127 * out_scale)
-            assert ((y.double() * out_scale - clipped).abs() <= 0.5 * out_scale + 2e-3).all()
+            # A GPU's approximations: tanh to 2^-11, and half a step to 2^-5.
+            assert ((y.double() * out_scale - clipped).abs() <= 0.54 * out_scale + 2e-3).all()
 
 
 @pytest.mark.parametrize("config", [TMA, SMALL])
@@ -181,10 +182,18 @@ def test_what_does_not_fit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("columns", [512, 1536, 2048])
-@pytest.mark.parametrize("residual", [False, True])
-def test_more_rows_never_take_smaller_tiles(columns: int, residual: bool) -> None:
-    tiles = [op.tile_for(rows, columns, 512, residual=residual) for rows in (8, 264, 1056, 32768)]
+@pytest.mark.parametrize("out_scale", [None, 0.1])
+def test_more_rows_never_take_smaller_tiles(columns: int, out_scale: float | None) -> None:
+    epilogue = Epilogue(torch.bfloat16, "gelu", out_scale=out_scale)
+    tiles = [op.tile_for(rows, columns, 512, epilogue) for rows in (8, 264, 1056, 32768)]
     sizes = [tile.m * tile.n for tile in tiles]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
-    assert (tiles[-1].resident > 0) is not residual
+    assert (tiles[-1].resident > 0) is (out_scale is not None)
+
+
+def test_three_programs_share_a_multiprocessor_where_two_would_leave_some_waiting() -> None:
+    bare = Epilogue(torch.bfloat16)
+    assert op.tile_for(4096, 1536, 512, bare).k < op.tile_for(8448, 1536, 512, bare).k
+    added = Epilogue(torch.bfloat16, residual=torch.zeros(1536))
+    assert op.tile_for(4096, 1536, 512, added) == op.tile_for(8448, 1536, 512, added)

@@ -18,6 +18,7 @@ from triton.language.extra.cuda import gdc_launch_dependents
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
+from kernels.int8_kept_rows import product_of_kept_rows
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import Tile, programs, store_tile, tile_origin
 from kernels.norm_linear import load_parts
@@ -32,19 +33,20 @@ _LEAST_DEPTH = 32
 _WARP_COLUMNS = 256
 # As many rows take one launch, by their depth: else a program's do not fit its registers, or too
 # many programs quantise a row.
-_FEW_ROWS, _FEW_ROWS_DEPTH = 16, 2048
-_MORE_ROWS, _MORE_ROWS_DEPTH = 512, 512
+_ROWS, _DEPTH = 512, 512
+_DEEP_ROWS, _MOST_DEPTH = 64, 2048
+_WIDE_OUTPUTS = 2**16
 
 
 def tile_for(rows: int, columns: int, depth: int) -> Tile | None:
     """The tile for so few rows, or None where these are too many; arguments are M, N and K."""
-    if rows <= _FEW_ROWS and depth <= _FEW_ROWS_DEPTH:
-        return Tile(8 if rows <= 8 else 16, 16, 0, warps=8 if depth > 1024 else 4, stages=1)
-    if rows > _MORE_ROWS or depth > _MORE_ROWS_DEPTH:
+    if rows > (_ROWS if depth <= _DEPTH else _DEEP_ROWS) or depth > _MOST_DEPTH:
         return None
-    if rows <= 64:
-        return Tile(16, 32, 0, warps=4, stages=1)
-    return Tile(64, 64, 0, warps=8, stages=1)
+    if depth > _MOST_DEPTH // 2:
+        return Tile(8, 32 if rows <= 16 else 64, 0, warps=4, stages=1)
+    if rows * columns >= _WIDE_OUTPUTS:
+        return Tile(16, 128, 0, warps=8, stages=1)
+    return Tile(8 if rows <= 8 else 16, 64, 0, warps=4, stages=1)
 
 
 def int8_whole_depth_triton(
@@ -63,7 +65,8 @@ def int8_whole_depth_triton(
         x_MK: (..., K) rows, of a floating type, or int8 with the scale `in_scale`; contiguous in K.
         weight: (N, K). No kernel that is still running may be writing it.
         epilogue: what follows the sums.
-        config: the tile, of which `k` and `stages` are not used.
+        config: the tile, of which `k` is not used; where it is `resident`, programs keep their
+            rows as in int8_kept_rows.
         eps: added to the mean square of the rows' RMS norm; None for no norm.
         in_scale: the scale of all rows; None for one a row.
         out: (..., N) contiguous, to write to; may be the residual itself.
@@ -87,6 +90,9 @@ def int8_whole_depth_triton(
         return out
     x = x_MK.reshape(-1, depth)
     rows = len(x)
+    if config.resident:
+        product_of_kept_rows(x, weight, epilogue, config, eps, in_scale, out.view(-1, columns))
+        return out
     block = max(triton.next_power_of_2(depth), _LEAST_DEPTH)
     parts = _parts(config, block)
     out_MN = out.view(-1, columns)

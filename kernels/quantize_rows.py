@@ -231,4 +231,5 @@ def clipped_int8(x):  # type: ignore[no-untyped-def]
 @triton.jit
 def rounded_int8(x):  # type: ignore[no-untyped-def]
     """The nearest int8 of what is within +-127, ties to even."""
-    return ((x + _NO_FRACTION) - _NO_FRACTION).to(tl.int8)
+    # The sum's last byte is the integer: a conversion would take eight times as long.
+    return (x + _NO_FRACTION).to(tl.int32, bitcast=True).to(tl.int8)

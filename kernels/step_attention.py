@@ -35,12 +35,14 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
+from kernels.quantize_rows import quantize_with_reference
 from kernels.rotary import rotate
 from kernels.window_attention import (
     LOG2_E,
     check_served,
     kernel_serves,
     online_softmax,
+    read_type,
     softmax_read,
 )
 
@@ -98,6 +100,7 @@ def advance_step_attention_reference(
     page_BW: Tensor,
     *,
     q_phases: Phases | None = None,
+    out_scale: float | None = None,
 ) -> Tensor:
     """Plain PyTorch: what the kernels must equal. Stores the new step, then attends.
 
@@ -112,9 +115,10 @@ def advance_step_attention_reference(
         page_BW: int32 or int64 pages that a stream attends, its own among them; -1 for none.
         q_phases: cos and sin, each (B, M, K / 2), by which to turn the queries first; None where
             they have been turned.
+        out_scale: the scale of an int8 result, or None.
 
     Returns:
-        (B, M, H, K).
+        (B, M, H, K), of q's type, or int8 with the scale `out_scale` as in quantize_rows.
     """
     own_B = own_page_B.long()
     k_pages_PLHK[own_B] = k_BLHK
@@ -122,7 +126,8 @@ def advance_step_attention_reference(
     index_BW = page_BW.clamp(min=0).long()
     k_BWLHK, v_BWLHK = k_pages_PLHK[index_BW], v_pages_PLHK[index_BW]
     q_BMHK = q_BMHK if q_phases is None else rotate(q_BMHK, q_phases)
-    return step_attention(q_BMHK, k_BWLHK, v_BWLHK, page_BW >= 0)
+    out = step_attention(q_BMHK, k_BWLHK, v_BWLHK, page_BW >= 0)
+    return out if out_scale is None else quantize_with_reference(out, out_scale)
 
 
 def advance_step_attention(
@@ -135,13 +140,14 @@ def advance_step_attention(
     page_BW: Tensor,
     *,
     q_phases: Phases | None = None,
+    out_scale: float | None = None,
 ) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = advance_step_attention_reference
     if form_for(q_BMHK, wins=kernel_serves(q_BMHK)) == "triton":
         form = advance_step_attention_triton
-    pools = k_pages_PLHK, v_pages_PLHK
-    return form(q_BMHK, k_BLHK, v_BLHK, *pools, own_page_B, page_BW, q_phases=q_phases)
+    pages = k_pages_PLHK, v_pages_PLHK, own_page_B, page_BW
+    return form(q_BMHK, k_BLHK, v_BLHK, *pages, q_phases=q_phases, out_scale=out_scale)
 
 
 def advance_step_attention_triton(
@@ -154,6 +160,7 @@ def advance_step_attention_triton(
     page_BW: Tensor,
     *,
     q_phases: Phases | None = None,
+    out_scale: float | None = None,
     config: StepConfig | None = None,
 ) -> Tensor:
     """The Triton kernels; arguments as the reference's, without gradients.
@@ -173,6 +180,7 @@ def advance_step_attention_triton(
         own_page_B: as the reference's.
         page_BW: as the reference's; a stream attends its own page even if it is not among them.
         q_phases: float32, or None.
+        out_scale: the scale of an int8 result, or None.
         config: how to cut the work; by default what suits the shape.
 
     Returns:
@@ -183,7 +191,7 @@ def advance_step_attention_triton(
     """
     check_served(q_BMHK, k_BLHK, v_BLHK, k_pages_PLHK, v_pages_PLHK)
     n_batch, n_query, n_heads, head_dim = q_BMHK.shape
-    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=q_BMHK.dtype)
+    out = torch.empty(q_BMHK.shape, device=q_BMHK.device, dtype=read_type(q_BMHK, out_scale))
     if not n_batch:
         return out
     n_pages, n_key = page_BW.shape[1], k_BLHK.shape[1]
@@ -207,6 +215,7 @@ def advance_step_attention_triton(
         out,
         n_keys,
         head_dim**-0.5 * LOG2_E,
+        0.0 if out_scale is None else 1.0 / out_scale,
         *q.stride()[:3],
         *k_BLHK.stride()[:3],
         *v_BLHK.stride()[:3],
@@ -224,6 +233,7 @@ def advance_step_attention_triton(
         "BLOCK_M": _block(n_query),
         "BLOCK_L": _block(n_key),
         "BLOCK_KEYS": config.block_keys,
+        "INT8": out_scale is not None,
         "TURN": q_phases is not None,
         "num_warps": config.warps,
         "num_stages": config.stages,
@@ -341,6 +351,7 @@ def _many_streams_kernel(  # type: ignore[no-untyped-def]
     out_ptr,
     n_keys,
     scale,
+    out_inverse,
     q_b,
     q_m,
     q_h,
@@ -368,6 +379,7 @@ def _many_streams_kernel(  # type: ignore[no-untyped-def]
     BLOCK_L: tl.constexpr,
     TURN: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    INT8: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """One head of one stream; q_b .. v_page_h are strides, in pairs those of q that is to turn."""
@@ -409,11 +421,14 @@ def _many_streams_kernel(  # type: ignore[no-untyped-def]
         v_tile = tl.load(v_pages_ptr + v_row, inside, 0.0)
         acc, total, peak = _attend(q, k_tile, v_tile, live, acc, total, peak, scale)
     place = out_ptr + ((stream * M + query) * H + head) * K + column
-    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), query < M)
+    read = softmax_read(acc, total, out_inverse, INT8)
+    tl.store(place, read.to(out_ptr.dtype.element_ty), query < M)
 
 
-@triton.jit
-def _attend_both(q, k, v, new, k_held, v_held, live, scale):  # type: ignore[no-untyped-def]
+@triton.jit  # type: ignore[untyped-decorator]
+def _attend_both(  # type: ignore[no-untyped-def]
+    q, k, v, new, k_held, v_held, live, scale, out_inverse, INT8: tl.constexpr
+):
     """(rows, K) what queries read from two tiles of keys, where these are new or live."""
     fresh = tl.dot(q, tl.trans(k), input_precision="ieee")
     fresh = tl.where(new[None, :], fresh, float("-inf"))
@@ -424,7 +439,7 @@ def _attend_both(q, k, v, new, k_held, v_held, live, scale):  # type: ignore[no-
     held = tl.exp2(held * scale - peak)
     acc = tl.dot(fresh.to(v.dtype), v, input_precision="ieee")
     acc = tl.dot(held.to(v.dtype), v_held, acc, input_precision="ieee")
-    return softmax_read(acc, tl.sum(fresh, 1) + tl.sum(held, 1))
+    return softmax_read(acc, tl.sum(fresh, 1) + tl.sum(held, 1), out_inverse, INT8)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -441,6 +456,7 @@ def _few_streams_kernel(  # type: ignore[no-untyped-def]
     out_ptr,
     n_keys,
     scale,
+    out_inverse,
     q_b,
     q_m,
     q_h,
@@ -468,6 +484,7 @@ def _few_streams_kernel(  # type: ignore[no-untyped-def]
     BLOCK_L: tl.constexpr,
     TURN: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    INT8: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """As above, with all keys at once."""
@@ -512,7 +529,16 @@ def _few_streams_kernel(  # type: ignore[no-untyped-def]
     tl.store(v_pages_ptr + own_page * v_page_p + row * v_page_l, v, row < L)
 
     read = _attend_both(
-        q, k.to(DOT), v.to(DOT), latent < L, k_held.to(DOT), v_held.to(DOT), live, scale
+        q,
+        k.to(DOT),
+        v.to(DOT),
+        latent < L,
+        k_held.to(DOT),
+        v_held.to(DOT),
+        live,
+        scale,
+        out_inverse,
+        INT8,
     )
     place = out_ptr + ((stream * M + query) * H + head) * K + column
     tl.store(place, read.to(out_ptr.dtype.element_ty), query < M)

@@ -22,10 +22,11 @@ SMALL = op.StepConfig(block_keys=16, warps=1, stages=1)
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel forgets to write is not a number."""
+    """What a kernel forgets to write is not a number, or no quantised one."""
 
-    def poisoned(shape: tuple[int, ...], **options: Any) -> Tensor:
-        return torch.full(shape, math.nan, **options)
+    def poisoned(shape: tuple[int, ...], *, dtype: torch.dtype, **options: Any) -> Tensor:
+        value = -128 if dtype == torch.int8 else math.nan
+        return torch.full(shape, value, dtype=dtype, **options)
 
     monkeypatch.setattr(torch, "empty", poisoned)
 
@@ -135,6 +136,12 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
     torch.testing.assert_close(read.double(), exact, rtol=tolerance / 2, atol=tolerance)
 
 
+def _held(shape: Shape) -> op.StepConfig:
+    """Of all keys at once."""
+    keys = max(16, 1 << (shape.W * shape.L - 1).bit_length())
+    return op.StepConfig(keys, warps=8, stages=1, held=True)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
@@ -147,15 +154,33 @@ def test_advancing_stores_and_attends(
 ) -> None:
     case = Case(shape, dtype)
     k_pages, v_pages = pools = case.pools()
-    if config == "held":
-        keys = max(16, 1 << (shape.W * shape.L - 1).bit_length())
-        config = op.StepConfig(keys, warps=8, stages=1, held=True)
-    read = case.advance(pools, config, index)
+    read = case.advance(pools, _held(shape) if config == "held" else config, index)
     assert read.dtype == dtype
     assert read.is_contiguous()
     torch.testing.assert_close(k_pages[case.own], case.k, rtol=0, atol=0)
     torch.testing.assert_close(v_pages[case.own], case.v, rtol=0, atol=0)
     _assert_close(read, case.exact(pools))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", ["torch", "triton", "held"])
+@torch.no_grad()
+def test_a_scale_gives_int8(shape: Shape, form: Any) -> None:
+    case = Case(shape)
+    # The reference weighs masked keys by zero, which NaN survives.
+    pools = case.k_pages.nan_to_num(), case.v_pages.nan_to_num()
+    # Of values of order one, some are clipped.
+    inputs = *case.new(), *pools, case.own, case.page_BW
+    options: Any = {"q_phases": case.q_phases, "out_scale": 0.25 / 127}
+    if form == "held":
+        read = op.advance_step_attention_triton(*inputs, **options, config=_held(shape))
+    else:
+        with forced(form):
+            read = op.advance_step_attention(*inputs, **options)
+    assert read.dtype == torch.int8
+    steps = (127 / 0.25 * case.exact(pools)).clamp(-127, 127)
+    assert (steps.abs() == 127).any()
+    assert ((read.double() - steps).abs() <= 0.5 + 127 / 0.25 * 2e-5).all()
 
 
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4]])

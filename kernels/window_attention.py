@@ -28,6 +28,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
+from kernels.quantize_rows import clipped_int8, quantize_with_reference
 
 LOG2_E = 1.4426950408889634
 _TMA_ALIGNMENT = 16
@@ -56,7 +57,12 @@ class WindowConfig:
 
 
 def window_attention_reference(
-    q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int
+    q_BSMHK: Tensor,
+    k_BSLHK: Tensor,
+    v_BSLHK: Tensor,
+    *,
+    window: int,
+    out_scale: float | None = None,
 ) -> Tensor:
     """Plain PyTorch, dense attention inside blocks: what the kernel must equal.
 
@@ -65,9 +71,11 @@ def window_attention_reference(
         k_BSLHK: L keys at each step.
         v_BSLHK: L values at each step.
         window: steps that a query sees, its own included.
+        out_scale: the scale of an int8 result, or None.
 
     Returns:
-        (B, S, M, H, K), of as many steps as there are queries for.
+        (B, S, M, H, K), of as many steps as there are queries for, of q's type, or int8 with the
+            scale `out_scale` as in quantize_rows.
     """
     asked = q_BSMHK.shape[1]
     q_BSMHK = F.pad(q_BSMHK, (0, 0) * 3 + (k_BSLHK.shape[1] - asked, 0))
@@ -95,15 +103,23 @@ def window_attention_reference(
     mask = mask.repeat(n_batch, 1, 1)[:, None]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
     out = out.reshape(n_batch, n_blocks * block, n_query, n_heads, head_dim)
-    return out[:, n_steps - asked : n_steps]
+    out = out[:, n_steps - asked : n_steps]
+    return out if out_scale is None else quantize_with_reference(out, out_scale)
 
 
-def window_attention(q_BSMHK: Tensor, k_BSLHK: Tensor, v_BSLHK: Tensor, *, window: int) -> Tensor:
+def window_attention(
+    q_BSMHK: Tensor,
+    k_BSLHK: Tensor,
+    v_BSLHK: Tensor,
+    *,
+    window: int,
+    out_scale: float | None = None,
+) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = window_attention_reference
     if form_for(q_BSMHK, wins=kernel_serves(q_BSMHK)) == "triton":
         form = window_attention_triton
-    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window)
+    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window, out_scale=out_scale)
 
 
 def window_attention_triton(
@@ -112,6 +128,7 @@ def window_attention_triton(
     v_BSLHK: Tensor,
     *,
     window: int,
+    out_scale: float | None = None,
     config: WindowConfig | None = None,
 ) -> Tensor:
     """The Triton kernel; arguments as the reference's, without gradients.
@@ -123,6 +140,7 @@ def window_attention_triton(
         k_BSLHK: of q's type.
         v_BSLHK: of q's type.
         window: steps that a query sees, its own included.
+        out_scale: the scale of an int8 result, or None.
         config: how to cut the work; by default what suits the shape.
 
     Returns:
@@ -138,7 +156,7 @@ def window_attention_triton(
         raise ValueError(f"queries of {q_BSMHK.shape[1]} steps, but keys of {k_BSLHK.shape[1]}")
     n_batch, n_steps, n_query, n_heads, head_dim = q_BSMHK.shape
     n_key = k_BSLHK.shape[2]
-    out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=q_BSMHK.dtype)
+    out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=read_type(q_BSMHK, out_scale))
     if not out.numel():
         return out
     config = config or window_config(
@@ -155,6 +173,7 @@ def window_attention_triton(
         lead + n_steps,
         lead,
         head_dim**-0.5 * LOG2_E,
+        0.0 if out_scale is None else 1.0 / out_scale,
         *q.stride()[:3],
         *k.stride()[:3],
         *v.stride()[:3],
@@ -166,6 +185,7 @@ def window_attention_triton(
         DOT=product_type(q),
         BLOCK_ROWS=config.block_rows,
         BLOCK_KEYS=config.block_keys,
+        INT8=out_scale is not None,
         TMA=tma,
         LATE=config.late,
         num_warps=config.warps,
@@ -214,6 +234,11 @@ def check_served(*inputs_K: Tensor) -> None:
             )
 
 
+def read_type(q_K: Tensor, out_scale: float | None) -> torch.dtype:
+    """The type of what queries of a type read."""
+    return q_K.dtype if out_scale is None else torch.int8
+
+
 def _tma_loads(x_BRHK: Tensor) -> bool:
     """Whether memory is aligned as the TMA wants it."""
     strides = (stride * x_BRHK.element_size() for stride in x_BRHK.stride()[:3])
@@ -260,10 +285,11 @@ def online_softmax(scores, v, acc, total, peak, scale):  # type: ignore[no-untyp
     return acc, total, higher
 
 
-@triton.jit
-def softmax_read(acc, total):  # type: ignore[no-untyped-def]
-    """(rows, K) what rows have read in all; zero where they saw no key."""
-    return acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
+@triton.jit  # type: ignore[untyped-decorator]
+def softmax_read(acc, total, out_inverse, INT8: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(rows, K) what rows have read in all, or its int8; zero where they saw no key."""
+    read = acc * (1.0 / tl.maximum(total, 1e-30))[:, None]
+    return clipped_int8(read * out_inverse) if INT8 else read
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -275,6 +301,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     n_steps,
     lead,
     scale,
+    out_inverse,
     q_b,
     q_r,
     q_h,
@@ -292,6 +319,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     DOT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    INT8: tl.constexpr,
     TMA: tl.constexpr,
     LATE: tl.constexpr,
     PDL: tl.constexpr,
@@ -352,4 +380,5 @@ def _window_kernel(  # type: ignore[no-untyped-def]
 
     out_block = out_ptr + ((batch * (n_steps - lead) * M + first_row) * H + head) * K
     place = out_block + offset[:, None] * (H * K) + column[None, :]
-    tl.store(place, softmax_read(acc, total).to(out_ptr.dtype.element_ty), exists)
+    read = softmax_read(acc, total, out_inverse, INT8)
+    tl.store(place, read.to(out_ptr.dtype.element_ty), exists)

@@ -13,6 +13,7 @@ if not torch.cuda.is_available():
 
 from kernels import window_attention as op
 from kernels.dispatch import forced
+from kernels.quantize_rows import quantize_with_reference
 from kernels.step_attention import step_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,10 +80,11 @@ class Case:
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel forgets to write is not a number."""
+    """What a kernel forgets to write is not a number, or no quantised one."""
 
-    def poisoned(shape: tuple[int, ...], **options: Any) -> Tensor:
-        return torch.full(shape, math.nan, **options)
+    def poisoned(shape: tuple[int, ...], *, dtype: torch.dtype, **options: Any) -> Tensor:
+        value = -128 if dtype == torch.int8 else math.nan
+        return torch.full(shape, value, dtype=dtype, **options)
 
     monkeypatch.setattr(torch, "empty", poisoned)
 
@@ -151,6 +153,24 @@ def test_queries_of_more_steps_than_keys_are_refused() -> None:
     case.k, case.v = case.k[:, 1:], case.v[:, 1:]
     with pytest.raises(ValueError, match="queries of 3 steps"):
         case.fused(4)
+
+
+@pytest.mark.parametrize(("shape", "window"), SHAPES)
+@pytest.mark.parametrize("config", [SMALL, TMA])
+@pytest.mark.parametrize("form", ["torch", "triton"])
+@torch.no_grad()
+def test_a_scale_gives_int8(shape: Shape, window: int, config: op.WindowConfig, form: str) -> None:
+    case = Case(shape)
+    # Of values of order one, some are clipped.
+    inputs, scale = (case.q, case.k, case.v), 1 / 127
+    if form == "torch":
+        read = op.window_attention_reference(*inputs, window=window, out_scale=scale)
+    else:
+        read = op.window_attention_triton(*inputs, window=window, out_scale=scale, config=config)
+    assert read.dtype == torch.int8
+    steps = (127 * case.exact(window)).clamp(-127, 127)
+    assert (steps.abs() == 127).any()
+    assert ((read.double() - steps).abs() <= 0.5 + 127 * 1e-5).all()
 
 
 @torch.no_grad()
@@ -228,7 +248,9 @@ def test_dispatch_takes_either_form() -> None:
     for form in ("torch", "triton"):
         with forced(form):
             read = op.window_attention(case.q, case.k, case.v, window=4)
+            steps = op.window_attention(case.q, case.k, case.v, window=4, out_scale=0.01)
         _assert_close(read, case.exact(4))
+        assert torch.equal(steps, quantize_with_reference(read, 0.01))
 
 
 def test_gradients_take_the_reference() -> None:
