@@ -97,17 +97,19 @@ class SumTile(Tile):
 
 # Exact float32 products have no tensor cores to feed.
 _FLOAT32 = SumTile(32, 32, 32, warps=4, stages=2)
-_FEW_ROWS = 16
+_FEW_ROWS = 32
 _WHOLE = SumTile(16, 16, 0, warps=4, stages=1, whole=True)
 # A deeper tile does not fit the registers.
 _WHOLE_DEPTH = 2048
-# From the largest: the fewer loads a product, the fewer programs.
+# From the largest, since the fewer loads a product, the fewer programs; each with the programs
+# that it must make to keep an H100 or H200 busy. With so many that two share a multiprocessor, one
+# stage fewer leaves room for both.
 _TILES = (
-    SumTile(128, 256, 64, warps=8, stages=4, tma=True, tma_store=True),
-    SumTile(128, 128, 64, warps=8, stages=4, tma=True),
-    SumTile(64, 64, 128, warps=4, stages=4, tma=True),
-    SumTile(64, 32, 128, warps=4, stages=4, tma=True),
+    (SumTile(128, 128, 64, warps=8, stages=3, tma=True), 200),
+    (SumTile(128, 128, 64, warps=8, stages=4, tma=True), ENOUGH_PROGRAMS),
+    (SumTile(64, 64, 128, warps=4, stages=4, tma=True), ENOUGH_PROGRAMS),
 )
+_SMALLEST = SumTile(64, 32, 256, warps=4, stages=3, tma=True)
 _SPLIT = SumTile(64, 64, 128, warps=4, stages=4, tma=True, split=2)
 _SPLIT_DEPTH = 1024
 # The kernel that adds parts.
@@ -120,10 +122,12 @@ def tile_for(rows: int, columns: int, depth: int) -> SumTile:
     if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH and columns <= MOST_PARTS * _WHOLE.n:
         narrow = 8 if columns <= MOST_PARTS * 8 else _WHOLE.n
         return replace(_WHOLE, n=narrow, warps=8 if depth > 1024 else 4)
-    fitting = [tile for tile in _TILES if tile.n <= columns <= MOST_PARTS * tile.n]
-    busy = (tile for tile in fitting if programs(tile, rows, columns) >= ENOUGH_PROGRAMS)
-    smallest = fitting[-1] if fitting else _TILES[-1]
-    tile = next(busy, _SPLIT if depth >= _SPLIT_DEPTH else smallest)
+    busy = (
+        tile
+        for tile, least in _TILES
+        if tile.n <= columns <= MOST_PARTS * tile.n and programs(tile, rows, columns) >= least
+    )
+    tile = next(busy, _SPLIT if depth >= _SPLIT_DEPTH else _SMALLEST)
     return with_stages_for(tile, -(-depth // tile.split))
 
 

@@ -48,10 +48,10 @@ from kernels.window_attention import (
 
 Phases = tuple[Tensor, Tensor]
 
-# So many programs have one of an H100's or H200's multiprocessors each.
-_MULTIPROCESSORS = 128
+# So many programs all run at once on an H100 or H200.
+_AT_ONCE = 264
 # Numbers of keys, and of values, that the registers of a warp hold, and the most warps.
-_HELD = 32 * 64
+_HELD = 32 * 128
 _WARPS = 16
 
 
@@ -250,9 +250,9 @@ def step_config(n_programs: int, n_keys: int, head_dim: int, dtype: torch.dtype)
     if dtype == torch.float32:
         # Products of float32 run outside the tensor cores, in registers.
         return StepConfig(min(_block(n_keys), 32), warps=4, stages=2)
-    if n_programs <= _MULTIPROCESSORS:
+    if n_programs <= _AT_ONCE:
         keys = _block(n_keys)
-        warps = max(keys * head_dim // _HELD, 4)
+        warps = max(keys * head_dim // _HELD, 1)
         if warps <= _WARPS:
             return StepConfig(keys, warps, stages=1, held=True)
         block_keys, warps = min(keys, 256), 4
