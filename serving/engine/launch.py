@@ -71,5 +71,5 @@ class Lane(Protocol):
     def filling(self) -> Filling:
         """What could be launched, when something could."""
 
-    def launch(self, now: float) -> Launch | None:
-        """Launches the most urgent batch; None when nothing is left of it to compute."""
+    def launch(self, now: float, most: int) -> Launch | None:
+        """Launches the most urgent rows, so many at most; None when none is left to compute."""

@@ -19,6 +19,8 @@ from serving.engine.windows import Windows
 
 # A launch is put off for no less than this, in seconds, while it would only wait in the model.
 NAP_S = 2e-4
+# Two halves may take so many times as long as a whole.
+_HARDLY_LONGER = 1.25
 # Of the newest launch, in the average of what launching costs.
 _WEIGHT = 0.2
 
@@ -80,12 +82,9 @@ class Pipeline:
             window_steps=model.grid.window_steps,
             idle_s=settings.evict_idle_s,
         )
-        self._windows = Windows(
-            model, max_batch=settings.max_batch, outbox=self._outbox, faults=faults
-        )
+        self._windows = Windows(model, outbox=self._outbox, faults=faults)
         self._steps = Steps(
             model,
-            max_batch=settings.max_step_batch,
             table=self._table,
             pace=pace,
             outbox=self._outbox,
@@ -138,13 +137,31 @@ class Pipeline:
                 due[kind] = urgency
         while due:
             kind = self._turns.choose(due)
-            launch = self._lanes[kind].launch(now)
+            launch = self._lanes[kind].launch(now, self._most(kind, now))
             if launch is not None:
                 self.in_flight.append(launch)
                 self._launch_s += _WEIGHT * (self._clock() - now - self._launch_s)
                 return launch
             del due[kind]
         return None
+
+    def _most(self, kind: Kind, now: float) -> int:
+        """Rows of the next batch at most.
+
+        Before a model that has nothing to do, two halves are better than a whole that they hardly
+        take longer than: the host makes ready the second, and answers the first, while the model
+        works on the other.
+        """
+        limit = self._limits[kind]
+        if self.in_flight:
+            return limit
+        filling = self._lanes[kind].filling()
+        rows = min(filling.rows, limit)
+        half = -(-rows // 2)
+        whole_s, half_s = (
+            self._service_time.estimate(kind, n, filling.events, now) for n in (rows, half)
+        )
+        return half if 0 < 2 * half_s <= _HARDLY_LONGER * whole_s else limit
 
     def held(self) -> bool:
         """Whether the next batch has time to fill: it would only wait in the model.

@@ -50,6 +50,22 @@ def test_two_batches_are_in_the_model_and_no_third() -> None:
     driver.launch()
 
 
+@pytest.mark.parametrize(("half_s", "sizes"), [(0.6, [3, 3]), (0.7, [6])])
+def test_an_idle_model_gets_half_of_what_waits_where_that_costs_little(
+    half_s: float, sizes: list[int]
+) -> None:
+    times = ServiceTime(stale_s=100.0)
+    times.record(Kind.WINDOW, 4, 1, half_s, 0.0)
+    times.record(Kind.WINDOW, 8, 1, 1.0, 0.0)
+    driver = PipelineDriver(FakeModel(slow=True), service_time=times)
+    jobs = [driver.window() for _ in range(6)]
+    driver.launch()
+    assert driver.pipeline.in_flight[0].rows == sizes[0]
+    driver.settle()
+    assert [report.size for report in driver.reports] == sizes
+    assert all(isinstance(driver.outcome(job), Answer) for job in jobs)
+
+
 def test_a_batch_that_would_only_wait_in_the_model_fills_until_the_running_one_is_to_end() -> None:
     model = FakeModel()
     times = ServiceTime(stale_s=99.0)

@@ -57,7 +57,6 @@ class Steps:
         self,
         model: Model,
         *,
-        max_batch: int,
         table: StreamTable,
         pace: ServiceTime,
         outbox: Outbox,
@@ -67,14 +66,12 @@ class Steps:
 
         Args:
             model: advances streams.
-            max_batch: steps in a batch at most.
             table: the streams; the model has its slots.
             pace: seconds from one batch to the next; see Pipeline.
             outbox: where outcomes go.
             faults: what to do about errors of the model.
         """
         self._model = model
-        self._max_batch = max_batch
         self._table = table
         self._pace = pace
         self._outbox = outbox
@@ -150,13 +147,13 @@ class Steps:
         since = float(self._queue.records["submitted"][outlook.ready].min())
         return Filling(rows=outlook.rows, events=self._widest, since=since)
 
-    def launch(self, now: float) -> StepBatch | None:
+    def launch(self, now: float, most: int) -> StepBatch | None:
         """Launches the most urgent steps. Those that are not to be run are answered."""
         while (outlook := self._look()).rows:
             index, needed = outlook.ready, self._needed()
-            if outlook.rows > self._max_batch:
+            if outlook.rows > most:
                 deadline = self._queue.records["deadline"][index]
-                urgent = np.sort(np.argsort(deadline, kind="stable")[: self._max_batch])
+                urgent = np.sort(np.argsort(deadline, kind="stable")[:most])
                 index = np.arange(len(self._queue))[index][urgent]
             records = self._without_abandoned(self._queue.take(index))
             placement = self._table.place(records["place"], records["step"], now, needed)

@@ -74,17 +74,15 @@ class WindowBatch:
 class Windows:
     """A queue of windows by deadline, and by arrival among equals. See Lane."""
 
-    def __init__(self, model: Model, *, max_batch: int, outbox: Outbox, faults: Faults) -> None:
+    def __init__(self, model: Model, *, outbox: Outbox, faults: Faults) -> None:
         """An empty queue.
 
         Args:
             model: decodes windows.
-            max_batch: windows in a batch at most.
             outbox: where outcomes go.
             faults: what to do about errors of the model.
         """
         self._model = model
-        self._max_batch = max_batch
         self._outbox = outbox
         self._faults = faults
         self._arrivals = itertools.count()
@@ -125,12 +123,12 @@ class Windows:
             since=min(job.submitted for _, _, job in self._waiting),
         )
 
-    def launch(self, now: float) -> WindowBatch | None:
+    def launch(self, now: float, most: int) -> WindowBatch | None:
         """Launches the most urgent windows. Wrong ones fail alone."""
         model = self._model
-        while jobs := self._pop(self._max_batch):
+        while jobs := self._pop(most):
             if any([job.abandoned for job in jobs]):
-                jobs = self._without_abandoned(jobs)
+                jobs = self._without_abandoned(jobs, most)
             events, wrong = RaggedEvents.of([job.events for job in jobs]).validated(
                 n_units=len(model.unit_ids),
                 n_bins=model.grid.window_bins,
@@ -165,12 +163,12 @@ class Windows:
         del self._waiting[:count]
         return [job for _, _, job in popped]
 
-    def _without_abandoned(self, jobs: Sequence[WindowJob]) -> list[WindowJob]:
+    def _without_abandoned(self, jobs: Sequence[WindowJob], most: int) -> list[WindowJob]:
         """Makes up for abandoned windows by others, while there are any."""
         kept: list[WindowJob] = []
         while jobs:
             abandoned = [job for job in jobs if job.abandoned]
             kept += [job for job in jobs if not job.abandoned]
             self._outbox.outcomes += [(job, EngineError("abandoned")) for job in abandoned]
-            jobs = self._pop(self._max_batch - len(kept))
+            jobs = self._pop(most - len(kept))
         return kept
