@@ -1,11 +1,12 @@
-"""Times a decoder's forward and its streaming step on a GPU, in bfloat16.
+r"""Times a decoder's forward and its streaming step on a GPU, in bfloat16.
 
 bazel run //cortex:benchmark -- --measured=docs/measured
 
 Beside each figure stands plain PyTorch in a CUDA graph, from the same run; every output is first
 compared with the same model in float64. With --quantized, INT8 models beside bfloat16 ones instead:
 
-bazel run //cortex:benchmark -- --quantized --sizes=S --measured=docs/measured
+bazel run //cortex:benchmark -- --quantized --sizes=S --compiled=quant/S/batch_32 \
+    --measured=docs/measured
 """
 
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def _rows(size: str) -> list[Row]:
     batches, streams = ([int(n) for n in flag.value] for flag in (BATCHES, STREAMS))
     rows: list[Row] = []
     if QUANTIZED.value:
-        speed = Int8Speed(size, model, events=EVENTS.value, compiled=bool(COMPILED.value))
+        speed = Int8Speed(size, model, events=EVENTS.value, compiled=COMPILED.value)
         rows.append(speed.memory_row())
         for n in tqdm(batches, desc=f"{size} forward"):
             rows += speed.forward_rows(n)

@@ -1,6 +1,6 @@
 """Times INT8 models on a GPU beside the same model in bfloat16."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +37,14 @@ class _Made:
 class Int8Speed:
     """One size of model, in bfloat16 and in INT8 with dynamic and with static inputs."""
 
-    def __init__(self, size: str, model: Model, *, events: int, compiled: bool) -> None:
+    def __init__(self, size: str, model: Model, *, events: int, compiled: Sequence[str]) -> None:
         """Makes the models.
 
         Args:
             size: name of the size, part of rows' names.
             model: the float model, on the GPU.
             events: in a sample's window.
-            compiled: also time other ways to INT8, compiled by PyTorch.
+            compiled: rows for which other ways to INT8, compiled by PyTorch, are timed too.
         """
         layers = float_layers(model)
         adding = [name for name, layer in layers.items() if isinstance(layer, LinearAdd)]
@@ -84,9 +84,12 @@ class Int8Speed:
         work = {form: forward(made.model) for form, made in self._made.items()}
         exact = self._float(batch, self._last)
         error = {form: _error(run(), exact) for form, run in work.items()}
-        baselines = self._compiled_times(lambda model: model(batch, self._last))
+        place = f"batch_{samples}"
+        baselines: dict[str, float] = {}
+        if f"quant/{self._size}/{place}" in self._compiled:
+            baselines = self._compiled_times(lambda model: model(batch, self._last))
         note = f"{DYNAMIC} is {error[DYNAMIC]:.1e} off float32, {BF16} {error[BF16]:.1e}"
-        return self._rows(f"batch_{samples}", work, baselines, note)
+        return self._rows(place, work, baselines, note)
 
     @torch.no_grad()
     def step_rows(self, streams: int) -> list[Row]:
@@ -139,15 +142,13 @@ class Int8Speed:
         ]
 
     def _compiled_times(self, forward: Callable[[Model], Tensor]) -> dict[str, float]:
-        if not self._compiled:
-            return {}
         low = to_bfloat16(self._float)
         forms = {"torch._int_mm, compiled": with_int_mm(low)}
         if torchao_is_here():
             forms["torchao, compiled"] = with_torchao(low)
 
         def time(model: Model) -> float:
-            model.prepare().compile(mode="max-autotune-no-cudagraphs", dynamic=False)
+            model.prepare().compile(dynamic=False)
             return gpu_time(lambda: forward(model)).median
 
         # What is compiled is plain PyTorch throughout.

@@ -4,7 +4,8 @@ bazel run //kernels:benchmark -- --measured=docs/measured
 
 Each is timed as it runs in the model: in a CUDA graph, after another of its kind. Each row says the
 share of what this GPU reached in the same run: a copy through memory, and a product of 8192 x 8192
-matrices. Every output is first compared with float64.
+matrices. Every output is first compared with float64. With --only, the table's other rows stay as
+they are, and so does the picture.
 """
 
 from pathlib import Path
@@ -18,11 +19,12 @@ from kernels.benchmark_cases import Case, cases
 from kernels.gpu_time import gpu_time
 from kernels.roofline import draw
 from tools.measured.command_line import command_line
-from tools.measured.table import Row, measured_here, write
+from tools.measured.table import Row, measured_here, merge, read, write
 
 ONLY = flags.DEFINE_list("only", "", "time only rows whose names have one of these in them")
 MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
 
+TABLE = "kernel_speed"
 COPY_BYTES = 2 * 2**30
 SQUARE = 8192
 
@@ -49,8 +51,12 @@ def main(argv: list[str]) -> None:
     if MEASURED.value:
         folder = Path(MEASURED.value)
         command = command_line("//kernels:benchmark", places=("measured",))
-        write(measured_here("kernel_speed", rows, command=command), folder)
-        draw(points, bandwidth, rate, folder / "kernel_roofline.png")
+        table, path = measured_here(TABLE, rows, command=command), folder / f"{TABLE}.json"
+        if ONLY.value and path.exists():
+            write(merge(read(path), table), folder)
+        else:
+            write(table, folder)
+            draw(points, bandwidth, rate, folder / "kernel_roofline.png")
 
 
 def _roofs() -> tuple[float, float]:
