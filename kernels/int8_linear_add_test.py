@@ -23,8 +23,7 @@ FEW = Tile(8, 16, 0, warps=4, stages=1)
 MORE = Tile(64, 64, 0, warps=8, stages=1)
 LOOP = Tile(16, 32, 32, warps=4, stages=3)
 TMA = Tile(64, 32, 32, warps=4, stages=3, group=2, tma=True, tma_store=True)
-KEPT = Tile(32, 16, 0, warps=4, stages=3, tma=True, tma_store=True, resident=4)
-CONFIGS = (None, FEW, MORE, LOOP, TMA, KEPT)
+CONFIGS = (None, FEW, MORE, LOOP, TMA)
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ _TILES = (
     (_LARGE, 200),
     (Tile(64, 128, 128, warps=4, stages=4, tma=True, tma_store=True), ENOUGH_PROGRAMS),
     (Tile(64, 64, 256, warps=4, stages=3, tma=True), 66),
-    (Tile(64, 32, 256, warps=4, stages=4, tma=True), 0),
+    (Tile(64, 32, 512, warps=4, stages=4, tma=True), 0),
 )
 # Multiprocessors, which hold two large programs each.
 _PROCESSORS = 132

@@ -18,7 +18,6 @@ from triton.language.extra.cuda import gdc_launch_dependents
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
-from kernels.int8_kept_rows import product_of_kept_rows
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import Tile, programs, store_tile, tile_origin
 from kernels.norm_linear import load_parts
@@ -65,8 +64,7 @@ def int8_whole_depth_triton(
         x_MK: (..., K) rows, of a floating type, or int8 with the scale `in_scale`; contiguous in K.
         weight: (N, K). No kernel that is still running may be writing it.
         epilogue: what follows the sums.
-        config: the tile, of which `k` is not used; where it is `resident`, programs keep their
-            rows as in int8_kept_rows.
+        config: the tile, of which `k` and `stages` are not used.
         eps: added to the mean square of the rows' RMS norm; None for no norm.
         in_scale: the scale of all rows; None for one a row.
         out: (..., N) contiguous, to write to; may be the residual itself.
@@ -90,9 +88,6 @@ def int8_whole_depth_triton(
         return out
     x = x_MK.reshape(-1, depth)
     rows = len(x)
-    if config.resident:
-        product_of_kept_rows(x, weight, epilogue, config, eps, in_scale, out.view(-1, columns))
-        return out
     block = max(triton.next_power_of_2(depth), _LEAST_DEPTH)
     parts = _parts(config, block)
     out_MN = out.view(-1, columns)

@@ -24,10 +24,7 @@ VERY_FEW = Tile(8, 16, 0, warps=4, stages=1)
 FEW = Tile(16, 16, 0, warps=4, stages=1)
 SWAPPED = Tile(16, 64, 0, warps=4, stages=1)
 MORE = Tile(64, 64, 0, warps=8, stages=1)
-# Rows that programs keep: two share a block, and one goes over all outputs.
-SHARED = Tile(64, 32, 0, warps=4, stages=3, tma=True, tma_store=True, resident=5)
-KEPT = Tile(32, 16, 0, warps=4, stages=2, resident=1)
-CONFIGS = (VERY_FEW, FEW, SWAPPED, MORE, SHARED, KEPT)
+CONFIGS = (VERY_FEW, FEW, SWAPPED, MORE)
 FLOAT32 = Epilogue(torch.float32)
 
 
@@ -54,8 +51,8 @@ def _sums(q: Tensor, weight: Int8Weight) -> Tensor:
     return (q.cpu().long() @ weight.q_NK.cpu().long().t()).double().to(DEVICE)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 19, 65, 131])
-@pytest.mark.parametrize(("depth", "columns"), [(512, 48), (40, 33), (21, 17), (1, 1), (300, 80)])
+@pytest.mark.parametrize("rows", [1, 8, 19, 70])
+@pytest.mark.parametrize(("depth", "columns"), [(512, 16), (40, 33), (21, 17), (1, 1), (300, 80)])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_products_of_quantised_rows_are_exact(
     rows: int, depth: int, columns: int, config: Tile

@@ -327,7 +327,6 @@ def _product(
         BLOCK_K=tile.k,
         SPLIT=tile.split,
         GROUP=tile.group,
-        ONCE=not loads.tma and -(-depth // tile.k) == tile.split,
         TMA=loads.tma,
         TMA_STORE=stores,
         DOT=product_type(x_MK),
@@ -362,7 +361,6 @@ def _product_kernel(  # type: ignore[no-untyped-def]
     BLOCK_K: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
-    ONCE: tl.constexpr,
     TMA: tl.constexpr,
     TMA_STORE: tl.constexpr,
     DOT: tl.constexpr,
@@ -370,16 +368,9 @@ def _product_kernel(  # type: ignore[no-untyped-def]
     PDL: tl.constexpr,
 ):
     first_row, first_column = tile_origin(rows, columns, BLOCK_M, BLOCK_N, GROUP)
-    first = tl.program_id(1) * (tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K)
-    end = tl.minimum(first + tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K, DIM)
     if not TMA:
         x_rows = row_pointers(x_ref, first_row, rows, x_stride, BLOCK_M)
         weight_rows = row_pointers(weight_ref, first_column, columns, weight_stride, BLOCK_N)
-    if ONCE:
-        # The weight need not wait for the rows, nor the next kernel for the weight.
-        if PDL:
-            gdc_launch_dependents()
-        weight = load_columns(weight_rows, first, DIM, BLOCK_K)
     wait_for_inputs(PDL)
     if SPLIT == 1:
         residual = load_residual(
@@ -394,19 +385,20 @@ def _product_kernel(  # type: ignore[no-untyped-def]
             BLOCKS,
             block_step,
         )
-    if ONCE:
-        x = load_columns(x_rows, first, DIM, BLOCK_K)
-        product = tl.dot(x.to(DOT), weight.to(DOT).T, input_precision="ieee")
+        first = 0
+        end = DIM
     else:
-        product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        for k in range(first, end, BLOCK_K):
-            if TMA:
-                x = x_ref.load([first_row, k])
-                weight = weight_ref.load([first_column, k])
-            else:
-                x = load_columns(x_rows, k, DIM, BLOCK_K)
-                weight = load_columns(weight_rows, k, DIM, BLOCK_K)
-            product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
+        first = tl.program_id(1) * (tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K)
+        end = tl.minimum(first + tl.cdiv(tl.cdiv(DIM, BLOCK_K), SPLIT) * BLOCK_K, DIM)
+    product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for k in range(first, end, BLOCK_K):
+        if TMA:
+            x = x_ref.load([first_row, k])
+            weight = weight_ref.load([first_column, k])
+        else:
+            x = load_columns(x_rows, k, DIM, BLOCK_K)
+            weight = load_columns(weight_rows, k, DIM, BLOCK_K)
+        product = tl.dot(x.to(DOT), weight.to(DOT).T, product, input_precision="ieee")
     if SPLIT == 1:
         y = (product + residual.to(tl.float32)).to(residual.dtype)
         if TMA_STORE:

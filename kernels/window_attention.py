@@ -44,8 +44,6 @@ class WindowConfig:
         warps: warps a program.
         stages: tiles in flight.
         tma: load keys and values by the tensor memory accelerator.
-        late: wait for the queries after the first keys have been asked for, not before: where a
-            tile or two hold all keys.
     """
 
     block_rows: int
@@ -53,7 +51,6 @@ class WindowConfig:
     warps: int
     stages: int
     tma: bool = False
-    late: bool = False
 
 
 def window_attention_reference(
@@ -187,7 +184,6 @@ def window_attention_triton(
         BLOCK_KEYS=config.block_keys,
         INT8=out_scale is not None,
         TMA=tma,
-        LATE=config.late,
         num_warps=config.warps,
         num_stages=config.stages,
         **launch_options(q),
@@ -321,7 +317,6 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     BLOCK_KEYS: tl.constexpr,
     INT8: tl.constexpr,
     TMA: tl.constexpr,
-    LATE: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """One block of one head's query rows, which begin at the step `lead`.
@@ -367,10 +362,6 @@ def _window_kernel(  # type: ignore[no-untyped-def]
             inside = (start + key < end)[:, None]
             k = tl.load(k_ref + row * k_r, inside, 0.0)
             v = tl.load(v_ref + row * v_r, inside, 0.0)
-        if LATE:
-            # The compiler moves queries to where the product wants them as soon as nothing keeps it
-            # from that; it would wait for them before it asks for the first keys.
-            q = tl.where(exists & (start >= first), q, 0.0)
         scores = tl.dot(q, tl.trans(k.to(DOT)), input_precision="ieee")
         if (start < full_from) | (start + BLOCK_KEYS > full_to):
             at_key = (start + key)[None, :]

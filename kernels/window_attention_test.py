@@ -19,7 +19,6 @@ from kernels.step_attention import step_attention
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = op.WindowConfig(block_rows=16, block_keys=16, warps=1, stages=1)
 TALL = op.WindowConfig(block_rows=64, block_keys=32, warps=4, stages=2)
-LATE = op.WindowConfig(block_rows=16, block_keys=64, warps=4, stages=2, late=True)
 TMA = op.WindowConfig(block_rows=64, block_keys=64, warps=4, stages=2, tma=True)
 Shape = tuple[int, int, int, int, int, int]
 
@@ -111,7 +110,7 @@ def _assert_close(read: Tensor, exact: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-@pytest.mark.parametrize("config", [None, SMALL, TALL, LATE])
+@pytest.mark.parametrize("config", [None, SMALL, TALL])
 @torch.no_grad()
 def test_kernel_equals_float64(shape: Shape, window: int, config: op.WindowConfig | None) -> None:
     case = Case(shape)
@@ -121,7 +120,7 @@ def test_kernel_equals_float64(shape: Shape, window: int, config: op.WindowConfi
 
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-@pytest.mark.parametrize("config", [None, TALL, TMA, LATE])
+@pytest.mark.parametrize("config", [None, TALL, TMA])
 @torch.no_grad()
 def test_bfloat16_is_within_its_rounding(
     shape: Shape, window: int, config: op.WindowConfig | None
@@ -134,7 +133,7 @@ def test_bfloat16_is_within_its_rounding(
 
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
 @pytest.mark.parametrize("last", [1, 3])
-@pytest.mark.parametrize("config", [None, TALL, TMA, LATE])
+@pytest.mark.parametrize("config", [None, TALL, TMA])
 @torch.no_grad()
 def test_queries_may_be_of_the_last_steps_alone(
     shape: Shape, window: int, last: int, config: op.WindowConfig | None
