@@ -163,8 +163,9 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_json(path: Path, kind: type[Any]) -> Any:
+    data = _read_bytes(path)
     try:
-        value = json.loads(_read_bytes(path))
+        value = json.loads(data)
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, kind):
