@@ -11,6 +11,11 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from kernels import event_attention, step_attention, window_attention
 from kernels.event_attention import EventColumns
+from kernels.event_placement import (
+    ListedEvents,
+    place_events_reference,
+    place_events_triton,
+)
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_linear_add import int8_linear_add_triton
 from kernels.int8_matmul import int8_matmul_triton
@@ -73,6 +78,7 @@ def cases() -> Iterator[Case]:
     for events in (4, 16, 64):
         yield _cross_attention(32, events)
     yield _cross_attention(1, 16)
+    yield _event_placement(32, 16)
     for samples in (1, 32):
         yield _window_attention(samples)
     for streams in (1, 32, 512):
@@ -184,6 +190,23 @@ def _cross_attention(samples: int, events: int) -> Case:
         bytes=samples * W * (events * (D + H * J * L) * 2 + L * D * 2),
         flops=2 * pairs * K,
         exact=lambda: reference(columns, places, wide, "sigmoid"),
+    )
+
+
+def _event_placement(samples: int, events: int) -> Case:
+    """Windows of W steps with about so many events each; what is compared is how many each has."""
+    n_events, bins = samples * W * events, TOKENS[1]
+    time_bin = torch.randint(W * bins, (samples, W * events)).sort(1).values.flatten()
+    columns = torch.randint(TOKENS[0], (n_events,)), time_bin, torch.randint(1, 9, (n_events,))
+    start = torch.arange(samples + 1) * W * events
+    listed = ListedEvents(*(column.int().cuda() for column in (*columns, start)))
+    options = {"steps": W, "bins_per_step": bins, "places": W * events}
+    return Case(
+        name=f"event_placement/{samples}x{W * events}",
+        kernel=lambda: place_events_triton(listed, **options).count_BS,
+        baselines={"PyTorch": lambda: place_events_reference(listed, **options).count_BS},
+        bytes=n_events * 2 * 3 * 4 + samples * W * W * events,
+        exact=lambda: place_events_reference(listed, **options).count_BS,
     )
 
 
