@@ -23,7 +23,7 @@ Velocities = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int64]
 
 # Events a step of a window's or a stream's, in the batches that are rehearsed.
-_REHEARSED_EVENTS = (LEAST_EVENTS, 2 * LEAST_EVENTS, 4 * LEAST_EVENTS)
+_REHEARSED_EVENTS: tuple[int, ...] = (LEAST_EVENTS, 2 * LEAST_EVENTS, 4 * LEAST_EVENTS)
 
 
 class Decoder:
@@ -222,9 +222,10 @@ class Decoder:
         return collate_ragged(events, n_steps=n_steps, bins_per_step=self.grid.bins_per_step)
 
     def _shapes(self, max_rows: int, n_steps: int) -> list[tuple[int, int]]:
+        counts, widths = row_counts(max_rows), _REHEARSED_EVENTS
         if self._steps is None:
             # Without graphs there is nothing to make ready: a batch tells what its size costs.
-            rows = [1 << power for power in range((max_rows - 1).bit_length())]
-            return [(n, LEAST_EVENTS * n_steps) for n in [*rows, max_rows]]
-        rows = [n for n in row_counts(max_rows) if n < max_rows]
-        return [(n, events * n_steps) for n in [*rows, max_rows] for events in _REHEARSED_EVENTS]
+            counts = [1 << power for power in range((max_rows - 1).bit_length())]
+            widths = _REHEARSED_EVENTS[:1]
+        rows = [*(n for n in counts if n < max_rows), max_rows]
+        return [(n, events * n_steps) for n in rows for events in widths]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cortex.power_of_two import power_of_two
 from cortex.ragged_events import RaggedEvents
 from kernels.event_placement import ListedEvents
 
@@ -33,7 +34,7 @@ class BatchShape(NamedTuple):
     @classmethod
     def holding(cls, rows: int, events: int) -> "BatchShape":
         """The smallest that holds so many."""
-        return cls(_rows_held(rows), _power_of_two(events))
+        return cls(_rows_held(rows), power_of_two(events))
 
 
 def row_counts(most: int) -> list[int]:
@@ -46,14 +47,9 @@ def row_counts(most: int) -> list[int]:
 
 def _rows_held(least: int) -> int:
     """Rows are computed whether they are real or not: of many, less than a quarter is not."""
-    power = _power_of_two(least)
+    power = power_of_two(least)
     grain = max(power // 8, 1) if power > _FEW_ROWS else power
     return -(-least // grain) * grain
-
-
-def _power_of_two(least: int) -> int:
-    """The smallest that is not less."""
-    return 1 << max(least - 1, 0).bit_length()
 
 
 class StagedBatch(NamedTuple):

@@ -3,9 +3,10 @@
 from bisect import bisect_left, bisect_right
 from typing import Protocol
 
+from cortex.power_of_two import power_of_two
 from serving.engine.errors import BusyError, InfeasibleError
 from serving.engine.jobs import Kind
-from serving.engine.service_time import ServiceTime, bucket
+from serving.engine.service_time import ServiceTime
 
 # Of the pace that was measured, in what is promised: half of all batches are slower than the mean,
 # and a promise that cannot be kept costs as much as an answer.
@@ -100,7 +101,7 @@ class Admission:
         for kind, entered in self._entered.items():
             rows_of = entered.until(deadline)
             if kind is asked:
-                width = bucket(request.widest)
+                width = power_of_two(request.widest)
                 rows_of = {**rows_of, width: rows_of.get(width, 0) + rows}
             if rows_of:
                 needed += _MARGIN * self._seconds(kind, rows_of, now)
@@ -113,13 +114,13 @@ class Admission:
     def enter(self, request: Request) -> None:
         """Counts a request in."""
         entered = self._entered[request.kind]
-        entered.add(request.deadline, bucket(request.widest), request.rows)
+        entered.add(request.deadline, power_of_two(request.widest), request.rows)
         self.in_flight += request.rows
 
     def leave(self, request: Request) -> None:
         """Counts a request out that was counted in."""
         entered = self._entered[request.kind]
-        entered.remove(request.deadline, bucket(request.widest), request.rows)
+        entered.remove(request.deadline, power_of_two(request.widest), request.rows)
         self.in_flight -= request.rows
 
     def _seconds(self, kind: Kind, rows_of: dict[int, int], now: float) -> float:

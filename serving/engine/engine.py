@@ -17,7 +17,6 @@ from serving.engine.jobs import (
     CloseJob,
     FramesJob,
     Job,
-    Kind,
     OpenJob,
     Outcome,
     SwapJob,
@@ -70,7 +69,7 @@ class Engine:
         pace = ServiceTime()
         self._admission = Admission(
             max_queue=settings.max_queue,
-            max_batch={Kind.WINDOW: settings.max_batch, Kind.STEP: settings.max_step_batch},
+            max_batch=settings.limits,
             pace=pace,
         )
         self._latest = LatestVelocities(places=settings.max_streams, policy=settings.stalled)
@@ -112,14 +111,7 @@ class Engine:
         """
         events.check_lengths("window")
         now = self._host.clock()
-        job = WindowJob(
-            submitted=now,
-            deadline=now + deadline_s,
-            on_done=on_done,
-            events=events,
-            rows=1,
-            widest=len(events.unit),
-        )
+        job = WindowJob.at(now, events, deadline_s=deadline_s, on_done=on_done)
         return self._send_timed(job)
 
     def submit_step(
@@ -153,16 +145,13 @@ class Engine:
         def done(outcome: Outcome) -> None:
             on_done(outcome.row(0) if isinstance(outcome, FramesAnswer) else outcome)
 
-        now = self._host.clock()
-        job = FramesJob(
-            submitted=now,
-            deadline=now + deadline_s,
+        job = FramesJob.at(
+            self._host.clock(),
+            np.array([stream]),
+            np.array([step]),
+            RaggedEvents.of([events]),
+            deadline_s=deadline_s,
             on_done=done,
-            stream_N=np.array([stream]),
-            step_N=np.array([step]),
-            events=RaggedEvents.of([events]),
-            rows=1,
-            widest=len(events),
         )
         return self._send_timed(job)
 
@@ -195,16 +184,13 @@ class Engine:
                 "of events, expected as many of each, at least one"
             )
         events.check_lengths("frames")
-        now = self._host.clock()
-        job = FramesJob(
-            submitted=now,
-            deadline=now + deadline_s,
+        job = FramesJob.at(
+            self._host.clock(),
+            np.asarray(stream_N, np.int64),
+            np.asarray(step_N, np.int64),
+            events,
+            deadline_s=deadline_s,
             on_done=on_done,
-            stream_N=np.asarray(stream_N, np.int64),
-            step_N=np.asarray(step_N, np.int64),
-            events=events,
-            rows=len(stream_N),
-            widest=events.widest,
         )
         return self._send_timed(job)
 

@@ -68,6 +68,20 @@ class WindowJob(TimedJob):
     kind: ClassVar[Kind] = Kind.WINDOW
     events: Events
 
+    @classmethod
+    def at(
+        cls, now: float, events: Events, *, deadline_s: float, on_done: Callable[[Outcome], None]
+    ) -> "WindowJob":
+        """A window submitted now, whose answer is of use for so many seconds."""
+        return cls(
+            on_done=on_done,
+            submitted=now,
+            deadline=now + deadline_s,
+            rows=1,
+            widest=len(events.unit),
+            events=events,
+        )
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class FramesJob(TimedJob):
@@ -83,6 +97,29 @@ class FramesJob(TimedJob):
     stream_N: IntArray
     step_N: IntArray
     events: RaggedEvents
+
+    @classmethod
+    def at(
+        cls,
+        now: float,
+        stream_N: IntArray,
+        step_N: IntArray,
+        events: RaggedEvents,
+        *,
+        deadline_s: float,
+        on_done: Callable[[Outcome], None],
+    ) -> "FramesJob":
+        """Steps submitted now, whose answers are of use for so many seconds."""
+        return cls(
+            on_done=on_done,
+            submitted=now,
+            deadline=now + deadline_s,
+            rows=len(stream_N),
+            widest=events.widest,
+            stream_N=stream_N,
+            step_N=step_N,
+            events=events,
+        )
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

@@ -67,10 +67,7 @@ class Pipeline:
         self._pace = pace
         self._delay_s = settings.batch_delay_s
         self._turns = Turns(most=settings.max_turns)
-        self._limits = {
-            Kind.WINDOW: settings.max_batch,
-            Kind.STEP: settings.max_step_batch,
-        }
+        self._limits = settings.limits
         # When the model last had nothing to do, as far as is known.
         self._free_at = -math.inf
         # What it costs to launch a batch, in seconds.

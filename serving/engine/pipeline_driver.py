@@ -52,13 +52,8 @@ class PipelineDriver:
 
     def window(self, value: int = 1, deadline_s: float = 10.0) -> WindowJob:
         """Submits a window with one event of a value."""
-        job = WindowJob(
-            submitted=self.now,
-            deadline=self.now + deadline_s,
-            on_done=lambda outcome: None,
-            events=one_event(value),
-            rows=1,
-            widest=1,
+        job = WindowJob.at(
+            self.now, one_event(value), deadline_s=deadline_s, on_done=lambda outcome: None
         )
         self.pipeline.take(job)
         return job
@@ -71,16 +66,13 @@ class PipelineDriver:
         deadline_s: float = 10.0,
     ) -> FramesJob:
         """Submits a step each of some streams; of one event of value 1 unless said."""
-        samples = RaggedEvents.of(events or [one_event(1)] * len(streams))
-        job = FramesJob(
-            submitted=self.now,
-            deadline=self.now + deadline_s,
+        job = FramesJob.at(
+            self.now,
+            np.array(streams, np.int64),
+            np.array(steps, np.int64),
+            RaggedEvents.of(events or [one_event(1)] * len(streams)),
+            deadline_s=deadline_s,
             on_done=lambda outcome: None,
-            stream_N=np.array(streams, np.int64),
-            step_N=np.array(steps, np.int64),
-            events=samples,
-            rows=len(streams),
-            widest=samples.widest,
         )
         self.pipeline.take(job)
         return job

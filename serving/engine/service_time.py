@@ -2,6 +2,7 @@
 
 import math
 
+from cortex.power_of_two import power_of_two
 from serving.engine.jobs import Kind
 
 _NOT_FOUND = 0.0, -math.inf
@@ -31,7 +32,7 @@ class ServiceTime:
 
     def record(self, kind: Kind, rows: int, events: int, seconds: float, now: float) -> None:
         """Adds one measured batch that ended at `now`."""
-        key = kind, bucket(rows), bucket(events)
+        key = kind, power_of_two(rows), power_of_two(events)
         before = self._measured.get(key)
         if before is not None:
             seconds = before[0] + self._weight * (seconds - before[0])
@@ -44,7 +45,7 @@ class ServiceTime:
         A bucket never measured is taken to cost what the next narrower one costs, or else the
         next smaller, so that the estimate errs towards trying.
         """
-        key = kind, bucket(rows), bucket(events)
+        key = kind, power_of_two(rows), power_of_two(events)
         seconds, until = self._found.get(key, _NOT_FOUND)
         if now > until:
             seconds, until = self._found[key] = self._find(*key, now)
@@ -65,8 +66,3 @@ class ServiceTime:
                 width >>= 1
             rows >>= 1
         return 0.0, math.inf
-
-
-def bucket(size: int) -> int:
-    """The least power of two that is not less than a size."""
-    return 1 << (size - 1).bit_length() if size > 1 else 1

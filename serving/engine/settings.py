@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from serving.engine.jobs import Kind
 from serving.engine.stalled import StalledPolicy
 
 
@@ -30,3 +31,8 @@ class EngineSettings:
     evict_idle_s: float = 1.0
     max_turns: int = 4
     stalled: StalledPolicy = field(default_factory=StalledPolicy)
+
+    @property
+    def limits(self) -> dict[Kind, int]:
+        """Rows in a batch of each kind at most."""
+        return {Kind.WINDOW: self.max_batch, Kind.STEP: self.max_step_batch}

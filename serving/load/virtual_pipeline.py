@@ -8,7 +8,7 @@ from cortex.ragged_events import RaggedEvents
 from serving.engine.admission import Admission
 from serving.engine.fake_model import FakeModel
 from serving.engine.faults import Faults
-from serving.engine.jobs import CloseJob, FramesJob, Kind, OpenJob, Outcome, TimedJob, WindowJob
+from serving.engine.jobs import CloseJob, FramesJob, OpenJob, Outcome, TimedJob, WindowJob
 from serving.engine.model import IntArray
 from serving.engine.pipeline import NAP_S, Pipeline
 from serving.engine.service_time import ServiceTime
@@ -37,7 +37,7 @@ class VirtualPipeline:
         pace = ServiceTime()
         self._admission = Admission(
             max_queue=settings.max_queue,
-            max_batch={Kind.WINDOW: settings.max_batch, Kind.STEP: settings.max_step_batch},
+            max_batch=settings.limits,
             pace=pace,
         )
         self._pipeline = Pipeline(
@@ -81,16 +81,7 @@ class VirtualPipeline:
         self, events: Events, *, deadline_s: float, on_done: Callable[[Outcome], None]
     ) -> None:
         """As of Engine."""
-        self._submit(
-            WindowJob(
-                submitted=self.now,
-                deadline=self.now + deadline_s,
-                on_done=on_done,
-                rows=1,
-                widest=len(events),
-                events=events,
-            )
-        )
+        self._submit(WindowJob.at(self.now, events, deadline_s=deadline_s, on_done=on_done))
 
     def submit_frames(
         self,
@@ -102,18 +93,10 @@ class VirtualPipeline:
         on_done: Callable[[Outcome], None],
     ) -> None:
         """As of Engine."""
-        self._submit(
-            FramesJob(
-                submitted=self.now,
-                deadline=self.now + deadline_s,
-                on_done=on_done,
-                rows=len(stream_N),
-                widest=events.widest,
-                stream_N=stream_N,
-                step_N=step_N,
-                events=events,
-            )
+        job = FramesJob.at(
+            self.now, stream_N, step_N, events, deadline_s=deadline_s, on_done=on_done
         )
+        self._submit(job)
 
     def submit_open(self, on_done: Callable[[Outcome], None], count: int = 1) -> None:
         """As of Engine."""
