@@ -37,6 +37,7 @@ class CrossAttention(nn.Module):
         self.bias_H = nn.Parameter(torch.full((config.heads,), -math.log(32.0)))
         self.out = LinearAdd(config.dim, config.dim, dropout=config.dropout)
         self._prepared: EventTables | None = None
+        self._own_TLD: Tensor | None = None
 
     @property
     def sum_shape(self) -> tuple[int, int, int]:
@@ -56,8 +57,11 @@ class CrossAttention(nn.Module):
         read_BTHLK = event_reads(
             batch.columns(), self.tokenizer.places, self._kept(), self.config.weighting, lead=1
         )
-        latents_SLD = self.latents_LD.expand(batch.unit_BSE.shape[1], -1, -1)
-        return self._latents(read_BTHLK, torch.cat((start_LD[None], latents_SLD)))
+        n_steps = batch.unit_BSE.shape[1]
+        own_TLD = self._own_TLD
+        if own_TLD is None or len(own_TLD) <= n_steps:
+            own_TLD = self._own(start_LD, n_steps)
+        return self._latents(read_BTHLK, own_TLD[: n_steps + 1])
 
     def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Rows:
         """Latents (B, L, D) of one step of B streams.
@@ -85,6 +89,10 @@ class CrossAttention(nn.Module):
         added: Rows = self.out(read, own_LD)
         return added
 
+    def _own(self, start_LD: Tensor, n_steps: int) -> Tensor:
+        """Latents (T, L, D) before they read anything."""
+        return torch.cat((start_LD[None], self.latents_LD.expand(n_steps, -1, -1)))
+
     def _kept(self) -> EventTables:
         return self._prepared or self.tables()
 
@@ -105,13 +113,20 @@ class CrossAttention(nn.Module):
         return event_tables(q, k, v, self.bias_H, config.weighting)
 
     @torch.no_grad()
-    def prepare(self) -> None:
-        """Keeps the tables, once weights and device are final; `train` forgets them."""
+    def prepare(self, start_LD: Tensor) -> None:
+        """Keeps the tables and what windows begin with; `train` forgets them.
+
+        Call it once weights and device are final.
+
+        Args:
+            start_LD: the latents of the start.
+        """
         self._prepared = pack(self.tables(), self.latents_LD.dtype)
+        self._own_TLD = self._own(start_LD, self.config.grid.window_steps)
 
     def train(self, mode: bool = True) -> "CrossAttention":
         """As for any module."""
-        self._prepared = None
+        self._prepared = self._own_TLD = None
         return super().train(mode)
 
     def _phases(self, time_bin: Tensor) -> tuple[Tensor, Tensor]:

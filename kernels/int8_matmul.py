@@ -19,6 +19,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
+from kernels.int8_resident import int8_resident, serves
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
@@ -101,7 +102,7 @@ def int8_matmul_triton(
         scale_M: (...) float32 contiguous, or a number.
         weight: (N, K).
         epilogue: what follows the sums.
-        config: the tile, else from `tile_for`.
+        config: the tile; else, where `serves` does not have it otherwise, from `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
     Raises:
@@ -113,8 +114,12 @@ def int8_matmul_triton(
     out = epilogue.output(q_MK, columns, out)
     if out.numel():
         q = q_MK.reshape(-1, depth)
-        tile = config or tile_for(len(q), columns, depth, epilogue)
-        _launch(q, scale_M, weight, epilogue, tile, out.view(-1, columns))
+        out_MN = out.view(-1, columns)
+        if config is None and serves(q, weight, epilogue):
+            int8_resident(q, scale_M, weight, epilogue, out_MN)
+        else:
+            tile = config or tile_for(len(q), columns, depth, epilogue)
+            _launch(q, scale_M, weight, epilogue, tile, out_MN)
     return out
 
 

@@ -36,13 +36,16 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
+from kernels.fetch_ahead import ahead_options, fetch_ahead
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
+    LEAST_ROWS,
     Tile,
     aligned,
     load_columns,
     loadable,
     operand,
+    product_of_parts,
     product_type,
     programs,
     row_pointers,
@@ -99,6 +102,7 @@ class SumTile(Tile):
 _FLOAT32 = SumTile(32, 32, 32, warps=4, stages=2)
 _FEW_ROWS = 32
 _WHOLE = SumTile(16, 16, 0, warps=4, stages=1, whole=True)
+_FEWEST = SumTile(8, 16, 0, warps=2, stages=1, whole=True)
 # A deeper tile does not fit the registers.
 _WHOLE_DEPTH = 2048
 # From the largest, since the fewer loads a product, the fewer programs; each with the programs
@@ -120,8 +124,11 @@ _ADD_COLUMNS = 1024
 def tile_for(rows: int, columns: int, depth: int) -> SumTile:
     """The tile for a product of bfloat16; arguments are M, N and K."""
     if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH and columns <= MOST_PARTS * _WHOLE.n:
+        whole = _FEWEST if rows <= _FEWEST.m else _WHOLE
         narrow = 8 if columns <= MOST_PARTS * 8 else _WHOLE.n
-        return replace(_WHOLE, n=narrow, warps=8 if depth > 1024 else 4)
+        if depth > 1024:
+            return replace(whole, n=narrow, warps=8)
+        return whole if whole is _FEWEST else replace(whole, n=narrow)
     busy = (
         tile
         for tile, least in _TILES
@@ -149,10 +156,12 @@ def linear_add_reference(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -
     return Rows(y.view(shape))
 
 
-def linear_add(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -> Rows:
-    """The form for the case at hand, arguments as the reference's; kernels give squares, too."""
+def linear_add(
+    x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor, *, ahead: Tensor | None = None
+) -> Rows:
+    """The form for the case at hand, arguments as the kernels'; these give squares, too."""
     if form_for(x_MK, wins=_wins(x_MK, weight_NK)) == "triton":
-        return linear_add_triton(x_MK, weight_NK, residual_RN)
+        return linear_add_triton(x_MK, weight_NK, residual_RN, ahead=ahead)
     return linear_add_reference(x_MK, weight_NK, residual_RN)
 
 
@@ -161,6 +170,7 @@ def linear_add_triton(
     weight_NK: Tensor,
     residual_RN: Tensor,
     *,
+    ahead: Tensor | None = None,
     config: SumTile | None = None,
     out: Tensor | None = None,
 ) -> Rows:
@@ -171,6 +181,7 @@ def linear_add_triton(
         weight_NK: (N, K), of x's type, contiguous in K as x is. No kernel that is still running
             may be writing it.
         residual_RN: (..., N), of x's type. A slice of the second dimension is read in place.
+        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, else from `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
@@ -203,7 +214,7 @@ def linear_add_triton(
     if out.numel():
         residual = _placed(residual_RN, x_MK.dim(), columns)
         if tile.whole:
-            _whole(x, weight_NK, residual, tile, out, squares_MP)
+            _whole(x, weight_NK, residual, ahead, tile, out, squares_MP)
         elif tile.split > 1:
             _in_parts(x, weight_NK, residual, tile, out, squares_MP)
         else:
@@ -236,6 +247,7 @@ def _whole(
     x_MK: Tensor,
     weight_NK: Tensor,
     residual: _Residual,
+    ahead: Tensor | None,
     tile: SumTile,
     out: Tensor,
     squares_MP: Tensor,
@@ -259,10 +271,12 @@ def _whole(
         SHARES=tile.warps,
         # The tensor cores take no less than 16.
         SHARE=max(16, triton.next_power_of_2(depth) // tile.warps),
+        SWAP=tile.m < LEAST_ROWS,
         GROUP=tile.group,
         DOT=product_type(x_MK),
         BLOCKS=residual.rows < rows,
         num_warps=tile.warps,
+        **ahead_options(ahead),
         **launch_options(x_MK),
     )
 
@@ -473,11 +487,14 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     block_step,
     x_stride,
     weight_stride,
+    ahead_ptr,
+    ahead_bytes,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     SHARES: tl.constexpr,
     SHARE: tl.constexpr,
+    SWAP: tl.constexpr,
     GROUP: tl.constexpr,
     DOT: tl.constexpr,
     BLOCKS: tl.constexpr,
@@ -487,6 +504,7 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     # Here already, as loading the weight takes a while: the next kernel can load its own by then.
     if PDL:
         gdc_launch_dependents()
+    fetch_ahead(ahead_ptr, ahead_bytes, PDL)
     weight_rows = row_pointers(weight_ptr, first_column, columns, weight_stride, BLOCK_N)
     weight_SNK = _load_shares(weight_rows, DIM, SHARES, SHARE)
     wait_for_inputs(PDL)
@@ -506,9 +524,11 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     x_rows = row_pointers(x_ptr, first_row, rows, x_stride, BLOCK_M)
     x_SMK = _load_shares(x_rows, DIM, SHARES, SHARE)
     # A share of the depth a warp.
-    weight_SKN = tl.permute(weight_SNK.to(DOT), (0, 2, 1))
-    product_SMN = tl.dot(x_SMK.to(DOT), weight_SKN, input_precision="ieee")
-    y = (tl.sum(product_SMN, 0) + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
+    if SWAP:
+        product = product_of_parts(weight_SNK.to(DOT), x_SMK.to(DOT), SHARES).T
+    else:
+        product = product_of_parts(x_SMK.to(DOT), weight_SNK.to(DOT), SHARES)
+    y = (product + residual.to(tl.float32)).to(out_ptr.dtype.element_ty)
     store_tile(out_ptr, y, first_row, first_column, rows, columns)
     _store_squares(squares_ptr, y, first_row, first_column, rows, columns)
 

@@ -45,6 +45,8 @@ TileT = TypeVar("TileT", bound=Tile)
 
 # Exact float32 products have no tensor cores to feed.
 TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
+# The tensor cores' least rows of a left operand; of the right one, half of that.
+LEAST_ROWS = 16
 # Three quarters of the multiprocessors of an H100 or H200.
 ENOUGH_PROGRAMS = 99
 
@@ -130,6 +132,17 @@ def load_columns(  # type: ignore[no-untyped-def]
     else:
         tile = tl.load(row_pointers_M1 + column[None, :], mask=column[None, :] < DIM, other=0.0)
     return tile
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def product_of_parts(left, right, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(M, N) float32 of left (M, K) and right (N, K), or (PARTS, ..., K / PARTS) of them."""
+    if PARTS == 1:
+        product = tl.dot(left, right.T, input_precision="ieee")
+    else:
+        parts = tl.dot(left, tl.permute(right, (0, 2, 1)), input_precision="ieee")
+        product = tl.sum(parts, 0)
+    return product
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -38,8 +38,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
+from kernels.fetch_ahead import ahead_options, fetch_ahead
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
+    LEAST_ROWS,
     TILE_FLOAT32,
     Tile,
     aligned,
@@ -48,6 +50,7 @@ from kernels.matmul_tile import (
     loadable,
     nth_tile_origin,
     operand,
+    product_of_parts,
     product_type,
     programs,
     rounds_coarsely,
@@ -68,9 +71,10 @@ _TILES = (
     (Tile(64, 128, 64, warps=4, stages=5, tma=True), 66),
     (Tile(64, 64, 128, warps=4, stages=4, tma=True, tma_store=True), 0),
 )
-# Fewest rows: one step over the depth, few and very few.
+# Few rows, in one step over the depth: the fewer, the less each of many programs loads.
 _FEW = Tile(32, 64, 0, warps=4, stages=1)
 _VERY_FEW = Tile(16, 16, 0, warps=2, stages=1)
+_FEWEST = Tile(8, 16, 0, warps=2, stages=1)
 # As many rows as are multiplied in one step over the depth, and the deepest such step.
 _FEW_ROWS = 64
 _WHOLE_DEPTH = 1024
@@ -117,6 +121,7 @@ def tile_for(rows: int, columns: int, depth: int) -> Tile:
     """
     if rows <= _FEW_ROWS and depth <= _WHOLE_DEPTH:
         few = _VERY_FEW if rows <= _VERY_FEW.m or depth > 512 else _FEW
+        few = _FEWEST if rows <= _FEWEST.m else few
         return replace(few, k=max(triton.next_power_of_2(depth), 128))
     tile = next(t for t, least in _TILES if programs(t, rows, columns) >= least)
     return with_stages_for(tile, depth)
@@ -162,12 +167,13 @@ def norm_linear(
     *,
     squares_MP: Tensor | None = None,
     turn: Turn | None = None,
+    ahead: Tensor | None = None,
 ) -> Tensor:
-    """The form for the case at hand; arguments as the reference's."""
-    form = norm_linear_reference
+    """The form for the case at hand; arguments as the kernel's."""
+    arguments = x_MD, weight_ND, gamma_D, eps, activation
     if form_for(x_MD, wins=_wins(x_MD) and gamma_D is None) == "triton":
-        form = norm_linear_triton
-    return form(x_MD, weight_ND, gamma_D, eps, activation, squares_MP=squares_MP, turn=turn)
+        return norm_linear_triton(*arguments, squares_MP=squares_MP, turn=turn, ahead=ahead)
+    return norm_linear_reference(*arguments, squares_MP=squares_MP, turn=turn)
 
 
 def norm_linear_triton(
@@ -179,6 +185,7 @@ def norm_linear_triton(
     *,
     squares_MP: Tensor | None = None,
     turn: Turn | None = None,
+    ahead: Tensor | None = None,
     config: Tile | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -192,6 +199,7 @@ def norm_linear_triton(
         activation: None or "gelu"; None with a turn.
         squares_MP: (M, P) float32 contiguous, P at most MOST_PARTS, or None.
         turn: how the leading columns turn, or None.
+        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, else from `tile_for`. One as deep as the rows, without the TMA, takes the
             whole depth in one step.
         out: (..., N) contiguous, to write to.
@@ -217,7 +225,8 @@ def norm_linear_triton(
         raise ValueError(f"out must be contiguous and {shape}")
     if out.numel():
         tile = config or _tile(x, columns)
-        _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out.view(-1, columns))
+        out_MN = out.view(-1, columns)
+        _launch(x, weight_ND, eps, activation, squares_MP, turn, ahead, tile, out_MN)
     return out
 
 
@@ -274,6 +283,7 @@ def _launch(
     activation: Activation | None,
     squares_MP: Tensor | None,
     turn: Turn | None,
+    ahead: Tensor | None,
     tile: Tile,
     out_MN: Tensor,
 ) -> None:
@@ -305,9 +315,10 @@ def _launch(
             eps,
             BLOCK_K=tile.k // parts,
             PARTS=parts,
-            # Hopper's asynchronous instructions want 64 rows of their left operand.
-            SWAP=tile.m < _ASYNCHRONOUS_ROWS <= tile.n,
+            # The left operand wants 64 rows for Hopper's asynchronous instructions, 16 for others.
+            SWAP=tile.m < LEAST_ROWS or tile.m < _ASYNCHRONOUS_ROWS <= tile.n,
             SQUARES=0 if squares_MP is None else squares_MP.shape[1],
+            **ahead_options(ahead),
             **options,
         )
         return
@@ -415,6 +426,8 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     sin_ptr,
     n_phases,
     turned_columns,
+    ahead_ptr,
+    ahead_bytes,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -436,6 +449,7 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     if PDL:
         # Before this weight has come, so that the next kernel may fetch its own.
         gdc_launch_dependents()
+    fetch_ahead(ahead_ptr, ahead_bytes, PDL)
     # No kernel writes weights: they may come before whatever the kernel before still does.
     weight = load_parts(
         weight_ptr, first_column, columns, weight_stride, DIM, BLOCK_N, BLOCK_K, PARTS
@@ -459,12 +473,9 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
             BLOCK_M,
         )
     if SWAP:
-        product = tl.dot(weight.to(DOT), x.to(DOT).T, input_precision="ieee").T
-    elif PARTS == 1:
-        product = tl.dot(x.to(DOT), weight.to(DOT).T, input_precision="ieee")
+        product = product_of_parts(weight.to(DOT), x.to(DOT), PARTS).T
     else:
-        parts = tl.dot(x.to(DOT), weight.to(DOT).permute(0, 2, 1), input_precision="ieee")
-        product = tl.sum(parts, 0)
+        product = product_of_parts(x.to(DOT), weight.to(DOT), PARTS)
     if SQUARES:
         total = tl.sum(squares, 1)
     else:

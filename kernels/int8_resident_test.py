@@ -1,0 +1,142 @@
+"""The product whose rows stay: on a GPU against exact sums, without one compiled for Hopper."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import triton
+from torch import Tensor
+from torch.nn import functional as F
+from triton.backends.compiler import GPUTarget
+from triton.experimental.gluon._runtime import GluonASTSource, GluonJITFunction
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from kernels import int8_resident as op
+from kernels.int8_epilogue import Epilogue
+from kernels.int8_weight import Int8Weight
+from kernels.norm_linear import Turn, turned_reference
+
+HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+DEVICE = "cuda" if HAS_HOPPER else "cpu"
+_SHARED_BYTES = 227 * 1024
+_TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.int8: "i8"}
+
+
+def _turn(columns: int, head: int = 64) -> Turn:
+    torch.manual_seed(3)
+    angle = 6.28 * torch.rand(5, head // 2, device=DEVICE)
+    return Turn(angle.cos(), angle.sin(), 8, columns)
+
+
+def _epilogues() -> Iterator[Epilogue]:
+    plain = Epilogue(torch.bfloat16)
+    yield plain
+    yield replace(plain, out_scale=0.05)
+    yield replace(plain, turn=_turn(256))
+    yield replace(plain, turn=_turn(128, head=32))
+    yield replace(plain, activation="gelu")
+    yield replace(plain, activation="gelu", out_scale=0.05)
+
+
+def _product(rows: int, depth: int, columns: int) -> tuple[Tensor, Tensor, Int8Weight]:
+    torch.manual_seed(1)
+    q = torch.randint(-127, 128, (rows, depth), device=DEVICE, dtype=torch.int8)
+    wq = torch.randint(-127, 128, (columns, depth), device=DEVICE, dtype=torch.int8)
+    scale = (0.5 + torch.rand(rows, device=DEVICE)) / 127
+    return q, scale, Int8Weight(wq, torch.rand(columns, device=DEVICE) / 127 / depth**0.5)
+
+
+def _poisoned(rows: int, columns: int, epilogue: Epilogue) -> Tensor:
+    dtype, value = (torch.bfloat16, math.nan) if epilogue.out_scale is None else (torch.int8, -128)
+    return torch.full((rows, columns), value, device=DEVICE, dtype=dtype)
+
+
+@pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
+@pytest.mark.parametrize("epilogue", list(_epilogues()))
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("rows", [1, 64, 129, 4096, 8448, 40_000])
+@pytest.mark.parametrize(("depth", "columns"), [(512, 1536), (256, 768), (768, 384), (128, 256)])
+def test_equals_the_exact_sums_and_what_follows(
+    epilogue: Epilogue, given: bool, rows: int, depth: int, columns: int
+) -> None:
+    q, scale_M, weight = _product(rows, depth, columns)
+    scale: Tensor | float = 1 / 127 if given else scale_M
+    out = _poisoned(rows, columns, epilogue)
+    op.int8_resident(q, scale, weight, epilogue, out)
+    exact = q.double() @ weight.q_NK.double().T * weight.scale_N
+    exact *= scale if given else scale_M[:, None]
+    if epilogue.activation:
+        exact = F.gelu(exact, approximate="tanh")
+    if epilogue.turn is not None:
+        exact = turned_reference(exact, epilogue.turn)
+    if epilogue.out_scale is None:
+        torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=2e-3)
+    else:
+        steps = (exact / epilogue.out_scale).clamp(-127, 127)
+        off = (out.double() - steps).abs() - 0.5
+        # A part of a step that grows with the value, as float16's rounding does.
+        assert (off <= 2**-5 + 0.3 / 127 * steps.abs()).all()
+
+
+@pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
+@pytest.mark.parametrize("epilogue", list(_epilogues()))
+@pytest.mark.parametrize("depth", [128, 512, 768])
+def test_it_compiles_for_hopper(
+    epilogue: Epilogue, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def compiled(
+        kernel: GluonJITFunction, *given: Any, grid: Any, warmup: bool, **named: Any
+    ) -> None:
+        made.append(_compile(kernel, given, named))
+
+    monkeypatch.setattr(GluonJITFunction, "run", compiled)
+    q, scale, weight = _product(300, depth, 256)
+    op.int8_resident(q, scale, weight, epilogue, _poisoned(300, 256, epilogue))
+    assert "wgmma.mma_async" in made[0].asm["ptx"]
+    assert made[0].metadata.shared <= _SHARED_BYTES
+
+
+def _compile(kernel: GluonJITFunction, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The kernel as a launch with these arguments would compile it on an H100 or H200."""
+    options = {name: named.pop(name) for name in ("num_warps", "maxnreg", "launch_pdl")}
+    values = dict(zip(kernel.arg_names, given, strict=False)) | named
+    signature, constants = {}, {}
+    for place, (name, value) in enumerate(values.items()):
+        match value:
+            case TensorDescriptor():
+                block = f"{_TYPES[value.base.dtype]}{list(value.block_shape)}"
+                signature[name] = f"tensordesc<{block},{value.layout!r}>"
+            case Tensor():
+                signature[name] = f"*{_TYPES[value.dtype]}"
+            case float():
+                signature[name] = "fp32"
+            case int() if name in kernel.arg_names[: len(given)]:
+                signature[name] = "i32"
+            case _:
+                signature[name] = "constexpr"
+                constants[(place,)] = value
+    source = GluonASTSource(fn=kernel, signature=signature, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+def test_what_it_fits() -> None:
+    plain = Epilogue(torch.bfloat16)
+
+    def fits(epilogue: Epilogue = plain, *, rows: int = 8448, n: int = 512, k: int = 512) -> bool:
+        return op.fits(rows, n, k, epilogue)
+
+    assert all(fits(epilogue) for epilogue in _epilogues())
+    assert fits(k=768)
+    assert not fits(rows=op.LEAST_ROWS - 1)
+    assert not fits(k=1024)
+    assert not fits(k=500)
+    assert not fits(n=500)
+    assert not fits(Epilogue(torch.float32))
+    assert not fits(replace(plain, residual=torch.zeros(512)))
+    assert not fits(replace(plain, turn=_turn(192)))
+    assert not fits(replace(plain, turn=_turn(384, head=192)), n=384)
