@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from cortex.linear_add import LinearAdd
 from cortex.norm_linear import NORM_EPS, NormLinear
-from cortex.weight_layer import WeightLayer
 from kernels.int8_linear_add import int8_linear_add
 from kernels.int8_norm_linear import int8_norm_linear
 from kernels.int8_weight import Int8Weight, quantize_weight
@@ -17,7 +16,7 @@ from kernels.linear_add import Rows
 from kernels.norm_linear import Turn, fold
 
 
-class Int8Layer(WeightLayer):
+class Int8Layer(nn.Module):
     """What the forms share: the weight.
 
     Attributes:
@@ -44,11 +43,6 @@ class Int8Layer(WeightLayer):
         """(N, K) float32, what the integers stand for."""
         return self.q * self.scale[:, None]
 
-    @property
-    def operand(self) -> Tensor:
-        """The integers."""
-        return self.q
-
     def to_float(self) -> nn.Module:
         """The float layer of this weight."""
         raise NotImplementedError
@@ -74,13 +68,7 @@ class Int8NormLinear(Int8Layer):
     def forward(self, x: Rows, turn: Turn | None = None) -> Tensor:
         """As NormLinear's; int8 where there is an `out_scale`."""
         return int8_norm_linear(
-            x,
-            self.int8,
-            NORM_EPS,
-            self.activation,
-            turn=turn,
-            out_scale=self.out_scale,
-            ahead=self.ahead,
+            x, self.int8, NORM_EPS, self.activation, turn=turn, out_scale=self.out_scale
         )
 
     def to_float(self) -> nn.Module:
@@ -102,7 +90,7 @@ class Int8LinearAdd(Int8Layer):
 
     def forward(self, x: Tensor, residual: Tensor) -> Rows:
         """As LinearAdd's; x may be int8, in steps of `in_scale`."""
-        return int8_linear_add(x, self.int8, residual, in_scale=self.in_scale, ahead=self.ahead)
+        return int8_linear_add(x, self.int8, residual, in_scale=self.in_scale)
 
     def to_float(self) -> nn.Module:
         """The float layer of this weight."""

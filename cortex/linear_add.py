@@ -3,11 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cortex.weight_layer import WeightLayer
 from kernels.linear_add import Rows, linear_add
 
 
-class LinearAdd(WeightLayer):
+class LinearAdd(nn.Module):
     """y = residual + W x; in training, elements of W x drop out.
 
     Attributes:
@@ -21,13 +20,8 @@ class LinearAdd(WeightLayer):
         self.weight = nn.Linear(inputs, outputs, bias=False).weight
         self.dropout = dropout
 
-    @property
-    def operand(self) -> Tensor:
-        """The weight."""
-        return self.weight.detach()
-
     def forward(self, x: Tensor, residual: Tensor) -> Rows:
         """(..., outputs) from (..., inputs) and a residual, which may lack leading dimensions."""
         if self.training:
             return Rows(residual + F.dropout(F.linear(x, self.weight), self.dropout))
-        return linear_add(x, self.weight, residual, ahead=self.ahead)
+        return linear_add(x, self.weight, residual)

@@ -20,7 +20,6 @@ from cortex.model_config import ModelConfig
 from cortex.norm_linear import NORM_EPS, NormLinear
 from cortex.quantization import Quantization
 from cortex.readout import Readout
-from cortex.weight_layer import WeightLayer, fetch_ahead
 from kernels.linear_add import Rows
 from kernels.movement_velocity import VelocityHead, movement_velocity
 from kernels.norm_linear import Turn
@@ -180,7 +179,6 @@ class Model(DecoderModule):
         for module in self.modules():
             if isinstance(module, NormLinear):
                 module.prepare()
-        fetch_ahead(self._weight_layers())
         return self
 
     def drop_masked_spikes(self) -> None:
@@ -190,16 +188,6 @@ class Model(DecoderModule):
     def latent_blocks(self) -> list[LatentBlock]:
         """The blocks, in order."""
         return list(self.blocks)  # type: ignore[arg-type]
-
-    def _weight_layers(self) -> list[WeightLayer]:
-        """The layers between the events and the velocity, in the order of their use."""
-        blocks = [(b.project, b.out, b.up, b.down) for b in self.latent_blocks()]
-        return [
-            self.cross.out,
-            *(layer for block in blocks for layer in block),
-            self.velocity.kv,
-            self.velocity.out,
-        ]
 
     def _read(self, head: Readout, x_BTLD: Rows, q_BTQHK: Tensor, turn: Turn) -> Tensor:
         k, v = head.keys_values(x_BTLD, turn)

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from cortex.weight_layer import WeightLayer
 from kernels.linear_add import Rows
 from kernels.norm_linear import Activation, Turn, fold, norm_linear
 
 NORM_EPS = 1e-6
 
 
-class NormLinear(WeightLayer):
+class NormLinear(nn.Module):
     """y = activation(W rms_norm(x)); once weights are final, the norm's gain is folded into W."""
 
     def __init__(self, inputs: int, outputs: int, *, activation: Activation | None = None) -> None:
@@ -20,23 +19,11 @@ class NormLinear(WeightLayer):
         self.activation: Activation | None = activation
         self._folded: Tensor | None = None
 
-    @property
-    def operand(self) -> Tensor:
-        """The weight, with the gain folded in where it is."""
-        return self.weight.detach() if self._folded is None else self._folded
-
     def forward(self, x: Rows, turn: Turn | None = None) -> Tensor:
         """(..., outputs) from (..., inputs), the leading outputs turned as `turn` says."""
         weight, gain = (self.weight, self.gain) if self._folded is None else (self._folded, None)
         return norm_linear(
-            x.x,
-            weight,
-            gain,
-            NORM_EPS,
-            self.activation,
-            squares_MP=x.squares_MP,
-            turn=turn,
-            ahead=self.ahead,
+            x.x, weight, gain, NORM_EPS, self.activation, squares_MP=x.squares_MP, turn=turn
         )
 
     @torch.no_grad()
@@ -47,5 +34,4 @@ class NormLinear(WeightLayer):
     def train(self, mode: bool = True) -> "NormLinear":
         """As for any module."""
         self._folded = None
-        super().train(mode)
-        return self
+        return super().train(mode)

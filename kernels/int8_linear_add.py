@@ -61,17 +61,11 @@ def int8_linear_add_reference(
 
 
 def int8_linear_add(
-    x_MK: Tensor,
-    weight: Int8Weight,
-    residual_RN: Tensor,
-    *,
-    in_scale: float | None = None,
-    ahead: Tensor | None = None,
+    x_MK: Tensor, weight: Int8Weight, residual_RN: Tensor, *, in_scale: float | None = None
 ) -> Rows:
-    """The form for the case at hand; arguments as the kernels'."""
-    if form_for(x_MK) == "triton":
-        return int8_linear_add_triton(x_MK, weight, residual_RN, in_scale=in_scale, ahead=ahead)
-    return int8_linear_add_reference(x_MK, weight, residual_RN, in_scale=in_scale)
+    """The form for the case at hand; arguments as the reference's."""
+    form = int8_linear_add_triton if form_for(x_MK) == "triton" else int8_linear_add_reference
+    return form(x_MK, weight, residual_RN, in_scale=in_scale)
 
 
 def int8_linear_add_triton(
@@ -80,7 +74,6 @@ def int8_linear_add_triton(
     residual_RN: Tensor,
     *,
     in_scale: float | None = None,
-    ahead: Tensor | None = None,
     config: Tile | None = None,
     out: Tensor | None = None,
 ) -> Rows:
@@ -91,7 +84,6 @@ def int8_linear_add_triton(
         weight: (N, K). No kernel that is still running may be writing it.
         residual_RN: (..., N).
         in_scale: the scale of all rows; None for one a row.
-        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, without a `k` for one launch; else the one for the shape.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
@@ -103,9 +95,7 @@ def int8_linear_add_triton(
     epilogue = Epilogue(residual_RN.dtype, residual=residual_RN)
     tile = config or tile_for(rows, len(weight.q_NK), depth)
     if tile is not None and not tile.k:
-        y = int8_whole_depth_triton(
-            x_MK, weight, epilogue, tile, in_scale=in_scale, ahead=ahead, out=out
-        )
+        y = int8_whole_depth_triton(x_MK, weight, epilogue, tile, in_scale=in_scale, out=out)
         return Rows(y)
     scale: Tensor | float
     if in_scale is None:

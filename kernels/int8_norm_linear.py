@@ -62,13 +62,12 @@ def int8_norm_linear(
     *,
     turn: Turn | None = None,
     out_scale: float | None = None,
-    ahead: Tensor | None = None,
 ) -> Tensor:
-    """The form for the case at hand; arguments as the kernels'."""
-    arguments = x, weight, eps, activation
+    """The form for the case at hand; arguments as the reference's."""
+    form = int8_norm_linear_reference
     if form_for(x.x) == "triton":
-        return int8_norm_linear_triton(*arguments, turn=turn, out_scale=out_scale, ahead=ahead)
-    return int8_norm_linear_reference(*arguments, turn=turn, out_scale=out_scale)
+        form = int8_norm_linear_triton
+    return form(x, weight, eps, activation, turn=turn, out_scale=out_scale)
 
 
 def int8_norm_linear_triton(
@@ -79,7 +78,6 @@ def int8_norm_linear_triton(
     *,
     turn: Turn | None = None,
     out_scale: float | None = None,
-    ahead: Tensor | None = None,
     config: Tile | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -92,7 +90,6 @@ def int8_norm_linear_triton(
         activation: None or "gelu"; None with a turn.
         turn: how the leading columns turn, or None.
         out_scale: the scale of an int8 result, or None.
-        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, without a `k` for one launch; else the one for the shape.
         out: (..., N) contiguous, to write to.
 
@@ -103,6 +100,6 @@ def int8_norm_linear_triton(
     epilogue = Epilogue(x.x.dtype, activation, turn, out_scale=out_scale)
     tile = config or tile_for(rows, len(weight.q_NK), depth)
     if tile is not None and not tile.k:
-        return int8_whole_depth_triton(x.x, weight, epilogue, tile, eps=eps, ahead=ahead, out=out)
+        return int8_whole_depth_triton(x.x, weight, epilogue, tile, eps=eps, out=out)
     q, scale = rms_norm_quantize_rows_triton(x.x, eps)
     return int8_matmul_triton(q, scale, weight, epilogue, config=tile, out=out)

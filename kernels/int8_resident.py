@@ -43,8 +43,9 @@ _GROUPS = 2
 # next one's should be on their way.
 _STAGES = 6
 _MOST_DEPTH = _STAGES * _CHUNK
-# With fewer rows, more programs than this one's make the product sooner.
-LEAST_ROWS = 4096
+# With fewer rows, or fewer programs, int8_matmul's tiles make the product sooner.
+LEAST_ROWS = 1024
+_ENOUGH_PROGRAMS = 72
 # A multiprocessor's registers, for three groups: those that sum, and the one that loads.
 _LAUNCHED_REGISTERS, _SUMMING_REGISTERS, _LOADING_REGISTERS = 168, 240, 24
 
@@ -62,6 +63,9 @@ def fits(rows: int, columns: int, depth: int, epilogue: Epilogue) -> bool:
     """
     whole = columns % _COLUMNS == 0 and depth % _CHUNK == 0 and 0 < depth <= _MOST_DEPTH
     if rows < LEAST_ROWS or not whole or epilogue.residual is not None:
+        return False
+    blocks, shares, _ = _grid(rows, columns)
+    if blocks * shares < _ENOUGH_PROGRAMS:
         return False
     if epilogue.turn is not None:
         head = 2 * epilogue.turn.cos_TK.shape[1]
@@ -94,13 +98,10 @@ def int8_resident(
         out_MN: (M, N) contiguous, to write to.
     """
     (rows, depth), columns = q_MK.shape, len(weight.q_NK)
-    blocks = triton.cdiv(rows, _GROUPS * _ROWS)
-    tiles = columns // _COLUMNS
-    # As many programs as there are multiprocessors, with equal shares of the tiles.
-    each = triton.cdiv(tiles, max(min(_PROCESSORS // blocks, tiles), 1))
+    blocks, shares, each = _grid(rows, columns)
     turn = epilogue.turn
     per_row = isinstance(scale_M, Tensor)
-    _resident_kernel[(blocks, triton.cdiv(tiles, each))](
+    _resident_kernel[(blocks, shares)](
         _blocks(q_MK, _ROWS, _CHUNK),
         _blocks(weight.q_NK, _COLUMNS, _CHUNK),
         _blocks(out_MN, _ROWS, _COLUMNS),
@@ -127,6 +128,15 @@ def int8_resident(
         maxnreg=_LAUNCHED_REGISTERS,
         launch_pdl=True,
     )
+
+
+def _grid(rows: int, columns: int) -> tuple[int, int, int]:
+    """Blocks of rows, shares that a block's tiles are divided into, and tiles in a share."""
+    blocks = triton.cdiv(rows, _GROUPS * _ROWS)
+    tiles = columns // _COLUMNS
+    # No more programs than there are multiprocessors.
+    each = triton.cdiv(tiles, max(min(_PROCESSORS // blocks, tiles), 1))
+    return blocks, triton.cdiv(tiles, each), each
 
 
 def _blocks(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:

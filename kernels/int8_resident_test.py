@@ -133,6 +133,8 @@ def test_what_it_fits() -> None:
     assert all(fits(epilogue) for epilogue in _epilogues())
     assert fits(k=768)
     assert not fits(rows=op.LEAST_ROWS - 1)
+    assert fits(rows=2112, n=1536)
+    assert not fits(rows=2112, n=512)
     assert not fits(k=1024)
     assert not fits(k=500)
     assert not fits(n=500)

@@ -17,7 +17,6 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
-from kernels.fetch_ahead import ahead_options, fetch_ahead
 from kernels.int8_epilogue import Epilogue, finish_tile, load_operands, load_scales
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import Tile, programs, store_tile, tile_origin
@@ -57,7 +56,6 @@ def int8_whole_depth_triton(
     *,
     eps: float | None = None,
     in_scale: float | None = None,
-    ahead: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """The Triton kernel, of rows as they are before `int8_matmul` takes them.
@@ -69,7 +67,6 @@ def int8_whole_depth_triton(
         config: the tile, of which `k` and `stages` are not used.
         eps: added to the mean square of the rows' RMS norm; None for no norm.
         in_scale: the scale of all rows; None for one a row.
-        ahead: a weight that a later kernel reads, to be fetched into the cache meanwhile.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
     Returns:
@@ -119,7 +116,6 @@ def int8_whole_depth_triton(
         # Fused, the product and the rounding after it would round once where two are meant.
         enable_fp_fusion=False,
         **epilogue.options(out_MN, config),
-        **ahead_options(ahead),
         **launch_options(x),
     )
     return out
@@ -151,8 +147,6 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     sin_ptr,
     n_phases,
     turned_columns,
-    ahead_ptr,
-    ahead_bytes,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -178,7 +172,6 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     if PDL:
         # Before this weight has come, so that the next kernel may fetch its own.
         gdc_launch_dependents()
-    fetch_ahead(ahead_ptr, ahead_bytes, PDL)
     # No kernel writes weights: they may come before whatever the kernel before still does.
     weight = load_parts(
         weight_ptr, first_column, columns, DIM, DIM, BLOCK_N, BLOCK_K // PARTS, PARTS

@@ -36,7 +36,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
-from kernels.fetch_ahead import ahead_options, fetch_ahead
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
     LEAST_ROWS,
@@ -156,12 +155,10 @@ def linear_add_reference(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -
     return Rows(y.view(shape))
 
 
-def linear_add(
-    x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor, *, ahead: Tensor | None = None
-) -> Rows:
-    """The form for the case at hand, arguments as the kernels'; these give squares, too."""
+def linear_add(x_MK: Tensor, weight_NK: Tensor, residual_RN: Tensor) -> Rows:
+    """The form for the case at hand, arguments as the reference's; kernels give squares, too."""
     if form_for(x_MK, wins=_wins(x_MK, weight_NK)) == "triton":
-        return linear_add_triton(x_MK, weight_NK, residual_RN, ahead=ahead)
+        return linear_add_triton(x_MK, weight_NK, residual_RN)
     return linear_add_reference(x_MK, weight_NK, residual_RN)
 
 
@@ -170,7 +167,6 @@ def linear_add_triton(
     weight_NK: Tensor,
     residual_RN: Tensor,
     *,
-    ahead: Tensor | None = None,
     config: SumTile | None = None,
     out: Tensor | None = None,
 ) -> Rows:
@@ -181,7 +177,6 @@ def linear_add_triton(
         weight_NK: (N, K), of x's type, contiguous in K as x is. No kernel that is still running
             may be writing it.
         residual_RN: (..., N), of x's type. A slice of the second dimension is read in place.
-        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, else from `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
@@ -214,7 +209,7 @@ def linear_add_triton(
     if out.numel():
         residual = _placed(residual_RN, x_MK.dim(), columns)
         if tile.whole:
-            _whole(x, weight_NK, residual, ahead, tile, out, squares_MP)
+            _whole(x, weight_NK, residual, tile, out, squares_MP)
         elif tile.split > 1:
             _in_parts(x, weight_NK, residual, tile, out, squares_MP)
         else:
@@ -247,7 +242,6 @@ def _whole(
     x_MK: Tensor,
     weight_NK: Tensor,
     residual: _Residual,
-    ahead: Tensor | None,
     tile: SumTile,
     out: Tensor,
     squares_MP: Tensor,
@@ -276,7 +270,6 @@ def _whole(
         DOT=product_type(x_MK),
         BLOCKS=residual.rows < rows,
         num_warps=tile.warps,
-        **ahead_options(ahead),
         **launch_options(x_MK),
     )
 
@@ -487,8 +480,6 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     block_step,
     x_stride,
     weight_stride,
-    ahead_ptr,
-    ahead_bytes,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -504,7 +495,6 @@ def _whole_kernel(  # type: ignore[no-untyped-def]
     # Here already, as loading the weight takes a while: the next kernel can load its own by then.
     if PDL:
         gdc_launch_dependents()
-    fetch_ahead(ahead_ptr, ahead_bytes, PDL)
     weight_rows = row_pointers(weight_ptr, first_column, columns, weight_stride, BLOCK_N)
     weight_SNK = _load_shares(weight_rows, DIM, SHARES, SHARE)
     wait_for_inputs(PDL)

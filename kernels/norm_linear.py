@@ -38,7 +38,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
-from kernels.fetch_ahead import ahead_options, fetch_ahead
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
     LEAST_ROWS,
@@ -167,13 +166,12 @@ def norm_linear(
     *,
     squares_MP: Tensor | None = None,
     turn: Turn | None = None,
-    ahead: Tensor | None = None,
 ) -> Tensor:
-    """The form for the case at hand; arguments as the kernel's."""
-    arguments = x_MD, weight_ND, gamma_D, eps, activation
+    """The form for the case at hand; arguments as the reference's."""
+    form = norm_linear_reference
     if form_for(x_MD, wins=_wins(x_MD) and gamma_D is None) == "triton":
-        return norm_linear_triton(*arguments, squares_MP=squares_MP, turn=turn, ahead=ahead)
-    return norm_linear_reference(*arguments, squares_MP=squares_MP, turn=turn)
+        form = norm_linear_triton
+    return form(x_MD, weight_ND, gamma_D, eps, activation, squares_MP=squares_MP, turn=turn)
 
 
 def norm_linear_triton(
@@ -185,7 +183,6 @@ def norm_linear_triton(
     *,
     squares_MP: Tensor | None = None,
     turn: Turn | None = None,
-    ahead: Tensor | None = None,
     config: Tile | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -199,7 +196,6 @@ def norm_linear_triton(
         activation: None or "gelu"; None with a turn.
         squares_MP: (M, P) float32 contiguous, P at most MOST_PARTS, or None.
         turn: how the leading columns turn, or None.
-        ahead: a weight that a later kernel reads, which few rows have fetched meanwhile.
         config: the tile, else from `tile_for`. One as deep as the rows, without the TMA, takes the
             whole depth in one step.
         out: (..., N) contiguous, to write to.
@@ -226,7 +222,7 @@ def norm_linear_triton(
     if out.numel():
         tile = config or _tile(x, columns)
         out_MN = out.view(-1, columns)
-        _launch(x, weight_ND, eps, activation, squares_MP, turn, ahead, tile, out_MN)
+        _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out_MN)
     return out
 
 
@@ -283,7 +279,6 @@ def _launch(
     activation: Activation | None,
     squares_MP: Tensor | None,
     turn: Turn | None,
-    ahead: Tensor | None,
     tile: Tile,
     out_MN: Tensor,
 ) -> None:
@@ -318,7 +313,6 @@ def _launch(
             # The left operand wants 64 rows for Hopper's asynchronous instructions, 16 for others.
             SWAP=tile.m < LEAST_ROWS or tile.m < _ASYNCHRONOUS_ROWS <= tile.n,
             SQUARES=0 if squares_MP is None else squares_MP.shape[1],
-            **ahead_options(ahead),
             **options,
         )
         return
@@ -426,8 +420,6 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     sin_ptr,
     n_phases,
     turned_columns,
-    ahead_ptr,
-    ahead_bytes,
     DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -449,7 +441,6 @@ def _whole_depth_kernel(  # type: ignore[no-untyped-def]
     if PDL:
         # Before this weight has come, so that the next kernel may fetch its own.
         gdc_launch_dependents()
-    fetch_ahead(ahead_ptr, ahead_bytes, PDL)
     # No kernel writes weights: they may come before whatever the kernel before still does.
     weight = load_parts(
         weight_ptr, first_column, columns, weight_stride, DIM, BLOCK_N, BLOCK_K, PARTS
