@@ -14,8 +14,8 @@ from cortex.model import Model
 from cortex.norm_linear import NORM_EPS, NormLinear
 from kernels.int8_weight import quantize_weight
 from kernels.linear_add import Rows
-from kernels.norm_linear import Turn, turned_reference
 from kernels.quantize_rows import quantize_rows_reference
+from kernels.turn import Turn, turned_reference
 
 # What becomes of a float layer.
 Form = Callable[[nn.Linear], nn.Module]

@@ -13,7 +13,8 @@ from kernels.int8_linear_add import int8_linear_add
 from kernels.int8_norm_linear import int8_norm_linear
 from kernels.int8_weight import Int8Weight, quantize_weight
 from kernels.linear_add import Rows
-from kernels.norm_linear import Turn, fold
+from kernels.norm_linear import fold
+from kernels.turn import Turn
 
 
 class Int8Layer(nn.Module):

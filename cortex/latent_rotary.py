@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cortex.model_config import ModelConfig
-from kernels.norm_linear import Turn
 from kernels.rotary import rotary_periods, rotary_phases
+from kernels.turn import Turn
 
 MIN_PERIOD = 4.0
 

@@ -22,8 +22,8 @@ from cortex.quantization import Quantization
 from cortex.readout import Readout
 from kernels.linear_add import Rows
 from kernels.movement_velocity import VelocityHead, movement_velocity
-from kernels.norm_linear import Turn
 from kernels.rotary import rotate
+from kernels.turn import Turn
 from kernels.window_attention import window_attention
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels.linear_add import Rows
-from kernels.norm_linear import Activation, Turn, fold, norm_linear
+from kernels.norm_linear import Activation, fold, norm_linear
+from kernels.turn import Turn
 
 NORM_EPS = 1e-6
 

@@ -6,7 +6,7 @@ from cortex.linear_add import LinearAdd
 from cortex.model_config import ModelConfig
 from cortex.norm_linear import NORM_EPS, NormLinear
 from kernels.linear_add import Rows
-from kernels.norm_linear import Turn
+from kernels.turn import Turn
 
 
 class Readout(nn.Module):

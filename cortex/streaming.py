@@ -16,9 +16,9 @@ from cortex.model import Model, VelocityQuery
 from cortex.page_pool import PagePool
 from kernels.linear_add import Rows
 from kernels.movement_velocity import advance_movement_velocity
-from kernels.norm_linear import Turn
 from kernels.step_attention import advance_step_attention
 from kernels.stream_plan import StepPlan, plan_step
+from kernels.turn import Turn
 
 
 class StreamCache:

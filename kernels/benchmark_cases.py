@@ -9,7 +9,14 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from kernels import event_attention, step_attention, window_attention
+from kernels import (
+    event_attention,
+    int8_matmul,
+    linear_add,
+    norm_linear,
+    step_attention,
+    window_attention,
+)
 from kernels.event_attention import EventColumns
 from kernels.event_placement import (
     ListedEvents,
@@ -72,7 +79,7 @@ def cases() -> Iterator[Case]:
     for rows in (8, 64, 264, 8448):
         yield _norm_linear(rows, 3 * D, None)
         yield _norm_linear(rows, 4 * D, "gelu")
-    for rows in (64, 264, 8448):
+    for rows in (8, 64, 264, 8448):
         yield _linear_add(rows, D)
         yield _linear_add(rows, 4 * D)
     for events in (4, 16, 64):
@@ -122,6 +129,7 @@ def _norm_linear(rows: int, columns: int, gelu: Activation | None) -> Case:
     x, weight = _bf16(rows, D), _bf16(columns, D) / D**0.5
     squares = x.float().square().unflatten(1, (4, -1)).sum(-1)
     compiled = torch.compile(norm_linear_reference)
+    tile = norm_linear.tile_for(rows, columns, D)
     return Case(
         name=f"rmsnorm_linear/{rows}x{D}x{columns}{'_gelu' if gelu else ''}",
         kernel=lambda: norm_linear_triton(x, weight, None, EPS, gelu, squares_MP=squares),
@@ -130,6 +138,9 @@ def _norm_linear(rows: int, columns: int, gelu: Activation | None) -> Case:
             "torch.compile": lambda: compiled(x, weight, None, EPS, gelu),
             "cuBLAS alone": lambda: F.linear(x, weight),
             "norming the rows too": lambda: norm_linear_triton(x, weight, None, EPS, gelu),
+            "in tiles": lambda: norm_linear_triton(
+                x, weight, None, EPS, gelu, squares_MP=squares, config=tile
+            ),
         },
         bytes=2 * (rows * D + columns * D + rows * columns),
         flops=2 * rows * D * columns,
@@ -139,10 +150,14 @@ def _norm_linear(rows: int, columns: int, gelu: Activation | None) -> Case:
 
 def _linear_add(rows: int, depth: int) -> Case:
     x, weight, residual = _bf16(rows, depth), _bf16(D, depth) / depth**0.5, _bf16(rows, D)
+    tile = linear_add.tile_for(rows, D, depth)
     return Case(
         name=f"linear_add/{rows}x{depth}x{D}",
         kernel=lambda: linear_add_triton(x, weight, residual).x,
-        baselines={"cuBLAS": lambda: linear_add_reference(x, weight, residual).x},
+        baselines={
+            "cuBLAS": lambda: linear_add_reference(x, weight, residual).x,
+            "in tiles": lambda: linear_add_triton(x, weight, residual, config=tile).x,
+        },
         bytes=2 * (rows * depth + D * depth + 2 * rows * D),
         flops=2 * rows * depth * D,
         exact=lambda: linear_add_reference(x.double(), weight.double(), residual.double()).x,
@@ -286,10 +301,14 @@ def _int8_matmul(rows: int, depth: int, columns: int) -> Case:
     q, scale = quantize_rows_triton(x)
     small = quantize_weight(weight)
     epilogue = Epilogue(torch.bfloat16)
+    tile = int8_matmul.tile_for(rows, columns, depth, epilogue)
     return Case(
         name=f"int8_matmul/{rows}x{depth}x{columns}",
         kernel=lambda: int8_matmul_triton(q, scale, small, epilogue),
-        baselines=_products(x, weight),
+        baselines={
+            "in tiles": lambda: int8_matmul_triton(q, scale, small, epilogue, config=tile),
+            **_products(x, weight),
+        },
         bytes=rows * depth + columns * depth + 2 * rows * columns,
         flops=2 * rows * depth * columns,
         exact=lambda: _wide_product(q, scale, small),

@@ -22,16 +22,9 @@ from torch.nn import functional as F
 
 from kernels.linear_add import load_residual
 from kernels.matmul_tile import Tile, fast_tanh, gelu_tanh
-from kernels.norm_linear import (
-    Activation,
-    Turn,
-    check_turn,
-    load_phases,
-    turn_options,
-    turn_pairs,
-    turned_reference,
-)
+from kernels.norm_linear import Activation
 from kernels.quantize_rows import clipped_int8, quantize_with_reference
+from kernels.turn import Turn, check_turn, load_phases, turn_options, turn_pairs, turned_reference
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from kernels import int8_matmul as op
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
 from kernels.matmul_tile import Tile
-from kernels.norm_linear import Activation, Turn, turned_reference
+from kernels.norm_linear import Activation
+from kernels.turn import Turn, turned_reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -23,8 +23,9 @@ from kernels.int8_weight import Int8Weight
 from kernels.int8_whole_depth import int8_whole_depth_triton, tile_for
 from kernels.linear_add import Rows
 from kernels.matmul_tile import Tile
-from kernels.norm_linear import Activation, Turn
+from kernels.norm_linear import Activation
 from kernels.quantize_rows import rms_norm_quantize_rows_reference, rms_norm_quantize_rows_triton
+from kernels.turn import Turn
 
 
 def int8_norm_linear_reference(

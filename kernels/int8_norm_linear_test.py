@@ -16,8 +16,9 @@ from kernels.dispatch import forced
 from kernels.int8_weight import Int8Weight, quantize_weight
 from kernels.linear_add import Rows
 from kernels.matmul_tile import Tile
-from kernels.norm_linear import Activation, Turn, norm_linear_reference
+from kernels.norm_linear import Activation, norm_linear_reference
 from kernels.quantize_rows import quantize_rows_reference
+from kernels.turn import Turn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-6

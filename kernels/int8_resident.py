@@ -25,15 +25,13 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from kernels.gluon_tile import blocks, gelu_by_tanh, on_hopper
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
 from kernels.matmul_tile import aligned
 
-# Warps' instructions for int8, and descriptors filled on the host, are Hopper's.
-_HOPPER = (9, 0)
 _PROCESSORS = 132
 # Rows of a group of warps, outputs of a tile, and the depth of a chunk: 128 bytes, the widest rows
 # that shared memory keeps free of bank conflicts.
@@ -48,8 +46,6 @@ LEAST_ROWS = 1024
 _ENOUGH_PROGRAMS = 72
 # A multiprocessor's registers, for three groups: those that sum, and the one that loads.
 _LAUNCHED_REGISTERS, _SUMMING_REGISTERS, _LOADING_REGISTERS = 168, 240, 24
-
-_TYPES = {torch.int8: gl.int8, torch.bfloat16: gl.bfloat16}
 
 
 def fits(rows: int, columns: int, depth: int, epilogue: Epilogue) -> bool:
@@ -75,10 +71,8 @@ def fits(rows: int, columns: int, depth: int, epilogue: Epilogue) -> bool:
 
 def serves(q_MK: Tensor, weight: Int8Weight, epilogue: Epilogue) -> bool:
     """Whether the kernel `fits`, on this device and these matrices of two dimensions."""
-    if not q_MK.is_cuda or torch.cuda.get_device_capability(q_MK.device) != _HOPPER:
-        return False
     rows, depth = q_MK.shape
-    loads = aligned(q_MK) and aligned(weight.q_NK)
+    loads = on_hopper(q_MK) and aligned(q_MK) and aligned(weight.q_NK)
     return loads and fits(rows, len(weight.q_NK), depth, epilogue)
 
 
@@ -98,13 +92,13 @@ def int8_resident(
         out_MN: (M, N) contiguous, to write to.
     """
     (rows, depth), columns = q_MK.shape, len(weight.q_NK)
-    blocks, shares, each = _grid(rows, columns)
+    stripes, shares, each = _grid(rows, columns)
     turn = epilogue.turn
     per_row = isinstance(scale_M, Tensor)
-    _resident_kernel[(blocks, shares)](
-        _blocks(q_MK, _ROWS, _CHUNK),
-        _blocks(weight.q_NK, _COLUMNS, _CHUNK),
-        _blocks(out_MN, _ROWS, _COLUMNS),
+    _resident_kernel[(stripes, shares)](
+        blocks(q_MK, _ROWS, _CHUNK),
+        blocks(weight.q_NK, _COLUMNS, _CHUNK),
+        blocks(out_MN, _ROWS, _COLUMNS),
         scale_M if per_row else None,
         0.0 if per_row else scale_M,
         weight.scale_N,
@@ -137,12 +131,6 @@ def _grid(rows: int, columns: int) -> tuple[int, int, int]:
     # No more programs than there are multiprocessors.
     each = triton.cdiv(tiles, max(min(_PROCESSORS // blocks, tiles), 1))
     return blocks, triton.cdiv(tiles, each), each
-
-
-def _blocks(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """A descriptor that moves so many rows and columns of a matrix at once."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _TYPES[matrix.dtype])
-    return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)
 
 
 @gluon.jit  # type: ignore[untyped-decorator]
@@ -318,7 +306,7 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
             _store_int8(out, y, out_inverse, GELU, GROUP)
         else:
             if GELU:
-                y = _gelu(y)
+                y = gelu_by_tanh(y)
             out.index(GROUP).store(y.to(out_ref.dtype))
         fence_async_shared()
         tma.async_copy_shared_to_global(out_ref, [first_row, first_column], out.index(GROUP))
@@ -357,17 +345,6 @@ def _turned(y, cos, sin, turns, HEAD: gl.constexpr):  # type: ignore[no-untyped-
         turned = gl.join(even * c - odd * s, odd * c + even * s)
         y = gl.convert_layout(turned.reshape([ROWS, COLUMNS]), y.type.layout)
     return y
-
-
-@gluon.jit
-def _gelu(x):  # type: ignore[no-untyped-def]
-    """GELU by a GPU's own tanh, as matmul_tile's."""
-    half = 0.5 * x
-    u = x * (0.7978845608028654 + 0.035677408136300125 * x * x)
-    tanh = gl.inline_asm_elementwise(
-        "tanh.approx.f32 $0, $1;", "=f,f", [u], dtype=gl.float32, is_pure=True, pack=1
-    )
-    return half + half * tanh
 
 
 @gluon.jit  # type: ignore[untyped-decorator]

@@ -34,6 +34,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels import weight_first
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import (
@@ -115,6 +116,8 @@ _TILES = (
 _SMALLEST = SumTile(64, 32, 256, warps=4, stages=3, tma=True)
 _SPLIT = SumTile(64, 64, 128, warps=4, stages=4, tma=True, split=2)
 _SPLIT_DEPTH = 1024
+# Outputs of a program whose weight comes first.
+_FIRST_COLUMNS = 32
 # The kernel that adds parts.
 _ADD_ROWS = 2
 _ADD_COLUMNS = 1024
@@ -200,15 +203,20 @@ def linear_add_triton(
     out = torch.empty(shape, device=x.device, dtype=x.dtype) if out is None else out
     if out.shape != shape or not out.is_contiguous():
         raise ValueError(f"out must be contiguous and {shape}")
+    first = config is None and weight_first.serves(x, weight_NK, _FIRST_COLUMNS)
     tile = config or _tile(x, columns)
-    width = _ADD_COLUMNS if tile.split > 1 else tile.n
+    width = _FIRST_COLUMNS if first else _ADD_COLUMNS if tile.split > 1 else tile.n
     parts = -(-columns // width)
     if parts > MOST_PARTS:
         raise ValueError(f"{columns} columns are more than {MOST_PARTS} parts of {width}")
     squares_MP = torch.empty((len(x), parts), device=x.device, dtype=torch.float32)
     if out.numel():
         residual = _placed(residual_RN, x_MK.dim(), columns)
-        if tile.whole:
+        if first:
+            follows = weight_first.Added(*residual, squares_MP)
+            out_MN = out.view(-1, columns)
+            weight_first.weight_first(x, weight_NK, follows, _FIRST_COLUMNS, out_MN)
+        elif tile.whole:
             _whole(x, weight_NK, residual, tile, out, squares_MP)
         elif tile.split > 1:
             _in_parts(x, weight_NK, residual, tile, out, squares_MP)

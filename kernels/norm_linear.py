@@ -26,7 +26,7 @@ Shapes: M rows, D width of a row, N outputs, P parts of a row, T phases, K width
 """
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 import triton
@@ -36,6 +36,7 @@ from torch.nn import functional as F
 from triton.language.extra.cuda import gdc_launch_dependents
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels import weight_first
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import (
@@ -58,7 +59,7 @@ from kernels.matmul_tile import (
     tile_origin,
     with_stages_for,
 )
-from kernels.rotary import rotate
+from kernels.turn import Turn, check_turn, load_phases, turn_options, turn_pairs, turned_reference
 
 Activation = Literal["gelu"]
 
@@ -70,6 +71,8 @@ _TILES = (
     (Tile(64, 128, 64, warps=4, stages=5, tma=True), 66),
     (Tile(64, 64, 128, warps=4, stages=4, tma=True, tma_store=True), 0),
 )
+# Outputs of a program whose weight comes first.
+_FIRST_COLUMNS = 64
 # Few rows, in one step over the depth: the fewer, the less each of many programs loads.
 _FEW = Tile(32, 64, 0, warps=4, stages=1)
 _VERY_FEW = Tile(16, 16, 0, warps=2, stages=1)
@@ -85,24 +88,6 @@ _ROWS_PER_PROGRAM = 4
 MOST_PARTS = 64
 # Squares that a thread can hold while the product is summed.
 _SQUARES_PER_THREAD = 16
-
-
-class Turn(NamedTuple):
-    """How the leading columns of every row turn: pairs (2i, 2i + 1) of a head by their phases.
-
-    Row m takes phase (m // rows) % T.
-
-    Attributes:
-        cos_TK: (T, K / 2) float32 contiguous, from kernels.rotary.
-        sin_TK: likewise.
-        rows: rows that share a phase.
-        columns: how many columns turn, a multiple of the width K of a head.
-    """
-
-    cos_TK: Tensor
-    sin_TK: Tensor
-    rows: int
-    columns: int
 
 
 def fold(weight_ND: Tensor, gamma_D: Tensor) -> Tensor:
@@ -220,9 +205,14 @@ def norm_linear_triton(
     if out.shape != shape or not out.is_contiguous():
         raise ValueError(f"out must be contiguous and {shape}")
     if out.numel():
-        tile = config or _tile(x, columns)
         out_MN = out.view(-1, columns)
-        _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out_MN)
+        first = config is None and weight_first.serves(x, weight_ND, _FIRST_COLUMNS, turn)
+        if first and squares_MP is not None:
+            follows = weight_first.Normed(squares_MP, eps, activation == "gelu", turn)
+            weight_first.weight_first(x, weight_ND, follows, _FIRST_COLUMNS, out_MN)
+        else:
+            tile = config or _tile(x, columns)
+            _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out_MN)
     return out
 
 
@@ -238,38 +228,11 @@ def _tile(x_MD: Tensor, columns: int) -> Tile:
     return tile_for(len(x_MD), columns, x_MD.shape[1])
 
 
-def turned_reference(y_MN: Tensor, turn: Turn) -> Tensor:
-    """Plain PyTorch: (..., N) with the leading columns turned."""
-    y = y_MN.reshape(-1, y_MN.shape[-1])
-    heads = y[:, : turn.columns].unflatten(-1, (-1, 2 * turn.cos_TK.shape[1]))
-    times = -(-len(y) // (len(turn.cos_TK) * turn.rows))
-    cos, sin = (
-        phases.repeat_interleave(turn.rows, 0).repeat(times, 1)[: len(y)]
-        for phases in (turn.cos_TK, turn.sin_TK)
-    )
-    turned = rotate(heads, (cos, sin)).flatten(-2)
-    return torch.cat((turned, y[:, turn.columns :]), -1).view(y_MN.shape)
-
-
 def _check_squares(squares_MP: Tensor, rows: int) -> None:
     if squares_MP.dtype != torch.float32 or not squares_MP.is_contiguous():
         raise ValueError("squares must be float32 and contiguous")
     if squares_MP.shape[:-1] != (rows,) or not 1 <= squares_MP.shape[-1] <= MOST_PARTS:
         raise ValueError(f"squares are {tuple(squares_MP.shape)} for {rows} rows")
-
-
-def check_turn(turn: Turn, columns: int, activation: Activation | None) -> None:
-    """Whether a layer of so many columns and this activation can turn so, else ValueError."""
-    if activation is not None:
-        raise ValueError("columns are turned or activated, not both")
-    cos, sin = turn.cos_TK, turn.sin_TK
-    for phases in (cos, sin):
-        if phases.dtype != torch.float32 or not phases.is_contiguous():
-            raise ValueError("phases must be float32 and contiguous")
-    if cos.ndim != 2 or not cos.numel() or sin.shape != cos.shape or turn.rows < 1:
-        raise ValueError(f"phases are {tuple(cos.shape)}, of {turn.rows} rows each")
-    if turn.columns % (2 * cos.shape[1]) or turn.columns > columns:
-        raise ValueError(f"{turn.columns} of {columns} columns in heads of {2 * cos.shape[1]}")
 
 
 def _launch(
@@ -346,27 +309,6 @@ def _parts(tile: Tile) -> int:
     if max(tile.m, tile.n) >= _ASYNCHRONOUS_ROWS:
         return 1
     return max(min(tile.warps, tile.k // _LEAST_DEPTH), 1)
-
-
-def turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
-    """The arguments for a turn of kernels that `load_phases` for a tile and `turn_pairs` of it."""
-    if turn is None:
-        empty = {"cos_ptr": None, "sin_ptr": None, "n_phases": 0, "turned_columns": 0}
-        return {**empty, "HEAD": 0, "PHASE_ROWS": 1, "SHARE": 1, "PERIOD": tile.n}
-    head = 2 * turn.cos_TK.shape[1]
-    # Where a tile turns as a whole, its heads share their phases.
-    repeats = tile.n % head == 0 and turn.columns % tile.n == 0 and head & (head - 1) == 0
-    return {
-        "cos_ptr": turn.cos_TK,
-        "sin_ptr": turn.sin_TK,
-        "n_phases": len(turn.cos_TK),
-        "turned_columns": turn.columns,
-        "HEAD": head,
-        "PHASE_ROWS": turn.rows,
-        # The largest power of two in both: so many rows, from any tile's first, share a phase.
-        "SHARE": min(turn.rows & -turn.rows, tile.m),
-        "PERIOD": head if repeats else tile.n,
-    }
 
 
 def _squares(x_MD: Tensor) -> Tensor:
@@ -601,33 +543,6 @@ def _load_squares(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_phases(  # type: ignore[no-untyped-def]
-    cos_ptr,
-    sin_ptr,
-    n_phases,
-    turned_columns,
-    first_row,
-    first_column,
-    HEAD: tl.constexpr,
-    PHASE_ROWS: tl.constexpr,
-    SHARE: tl.constexpr,
-    PERIOD: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-):
-    """Cos and sin of a tile, (BLOCK_M / SHARE, 1, 1, PERIOD / 2).
-
-    SHARE rows have the same phases, and those repeat every PERIOD columns.
-    """
-    row = first_row + SHARE * tl.arange(0, BLOCK_M // SHARE)
-    pair = first_column // 2 + tl.arange(0, PERIOD // 2)[None, :]
-    place = (row // PHASE_ROWS % n_phases)[:, None] * (HEAD // 2) + pair % (HEAD // 2)
-    turns = 2 * pair < turned_columns
-    cos = tl.load(cos_ptr + place, turns, 1.0)
-    sin = tl.load(sin_ptr + place, turns, 0.0)
-    return cos[:, None, None, :], sin[:, None, None, :]
-
-
-@triton.jit  # type: ignore[untyped-decorator]
 def _finish(  # type: ignore[no-untyped-def]
     product, squares, eps, DIM: tl.constexpr, GELU: tl.constexpr, FAST: tl.constexpr
 ):
@@ -636,23 +551,3 @@ def _finish(  # type: ignore[no-untyped-def]
     if GELU:
         y = gelu_tanh(y, FAST)
     return y
-
-
-@triton.jit
-def turn_pairs(y, cos, sin):  # type: ignore[no-untyped-def]
-    """The tile with its pairs turned.
-
-    A pair is in one thread's registers. As a sum over both of its columns, with phases spread out
-    likewise, it stays there: the compiler moves the phases to the product's layout, where turning
-    even and odd columns apart, it would move the product to the phases' layout.
-    """
-    M: tl.constexpr = y.shape[0]
-    N: tl.constexpr = y.shape[1]
-    GROUPS: tl.constexpr = cos.shape[0]
-    PAIRS: tl.constexpr = cos.shape[3]
-    shape: tl.constexpr = (GROUPS, M // GROUPS, N // (2 * PAIRS), PAIRS, 2)
-    even, odd = tl.split(tl.reshape(y, shape))
-    other = tl.reshape(tl.join(odd, even), (M, N))
-    cos = tl.reshape(tl.broadcast_to(cos[:, :, :, :, None], shape), (M, N))
-    sin = tl.reshape(tl.broadcast_to(tl.join(-sin, sin), shape), (M, N))
-    return y * cos + other * sin

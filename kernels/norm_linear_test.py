@@ -15,6 +15,7 @@ from kernels import norm_linear as op
 from kernels.dispatch import forced
 from kernels.matmul_tile import Tile
 from kernels.rotary import rotate
+from kernels.turn import Turn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-6
@@ -50,14 +51,14 @@ def _squares(x: Tensor, parts: int) -> Tensor:
     return torch.stack([part.sum(-1) for part in rows.chunk(parts, -1)], -1).float()
 
 
-def _turn(phases: int, rows: int, columns: int, head: int) -> op.Turn:
+def _turn(phases: int, rows: int, columns: int, head: int) -> Turn:
     torch.manual_seed(1)
     angle = torch.rand(phases, head // 2, dtype=torch.float64) * 6.28
     cos, sin = (f(angle).float().to(DEVICE) for f in (torch.cos, torch.sin))
-    return op.Turn(cos, sin, rows, columns)
+    return Turn(cos, sin, rows, columns)
 
 
-def _turned(y_MN: Tensor, turn: op.Turn) -> Tensor:
+def _turned(y_MN: Tensor, turn: Turn) -> Tensor:
     """By the definition, row after row."""
     head = 2 * turn.cos_TK.shape[1]
     y = y_MN.reshape(-1, y_MN.shape[-1]).clone()
@@ -74,7 +75,7 @@ def _check(
     activation: op.Activation | None = None,
     config: Tile | None = None,
     squares: Tensor | None = None,
-    turn: op.Turn | None = None,
+    turn: Turn | None = None,
 ) -> None:
     out = torch.full((*x.shape[:-1], len(weight)), torch.nan, device=x.device, dtype=x.dtype)
     fused = op.norm_linear_triton(

@@ -1,0 +1,32 @@
+"""What the kernels in Gluon, Triton's lower level, share: descriptors and the activation."""
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+_TYPES = {torch.int8: gl.int8, torch.bfloat16: gl.bfloat16}
+_HOPPER = (9, 0)
+
+
+def on_hopper(tensor: Tensor) -> bool:
+    """Whether the tensor is on a GPU whose instructions these kernels are made of."""
+    return tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) == _HOPPER
+
+
+def blocks(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """A descriptor that moves so many rows and columns of a matrix at once."""
+    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _TYPES[matrix.dtype])
+    return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)
+
+
+@gluon.jit
+def gelu_by_tanh(x):  # type: ignore[no-untyped-def]
+    """GELU by a GPU's own tanh, as matmul_tile's where it is fast."""
+    half = 0.5 * x
+    u = x * (0.7978845608028654 + 0.035677408136300125 * x * x)
+    tanh = gl.inline_asm_elementwise(
+        "tanh.approx.f32 $0, $1;", "=f,f", [u], dtype=gl.float32, is_pure=True, pack=1
+    )
+    return half + half * tanh
