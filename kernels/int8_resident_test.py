@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import int8_resident as op
-from kernels.gluon_compilation import check_compiles
+from kernels.gluon_compilation_for_tests import check_compiles
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
 from kernels.turn import Turn, turned_reference
@@ -80,12 +80,10 @@ def test_equals_the_exact_sums_and_what_follows(
 @pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
 @pytest.mark.parametrize("epilogue", list(_epilogues()))
 @pytest.mark.parametrize("depth", [128, 512, 768])
-def test_it_compiles_for_hopper(
-    epilogue: Epilogue, depth: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_compiles_for_hopper(epilogue: Epilogue, depth: int) -> None:
     q, scale, weight = _product(300, depth, 256)
     out = _poisoned(300, 256, epilogue)
-    check_compiles(lambda: op.int8_resident(q, scale, weight, epilogue, out), monkeypatch)
+    check_compiles(lambda: op.int8_resident(q, scale, weight, epilogue, out))
 
 
 def test_what_it_fits() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import weight_first as op
-from kernels.gluon_compilation import check_compiles
+from kernels.gluon_compilation_for_tests import check_compiles
 from kernels.linear_add import linear_add_triton
 from kernels.norm_linear import norm_linear_triton
 from kernels.turn import Turn, turned_reference
@@ -102,21 +102,21 @@ def test_reads_a_residual_that_repeats_or_is_a_slice() -> None:
 @pytest.mark.parametrize(("depth", "columns"), [(512, 1536), (256, 768)])
 @pytest.mark.parametrize(("gelu", "head"), [(True, 0), (False, 64)])
 def test_a_normed_product_compiles_for_hopper(
-    depth: int, columns: int, gelu: bool, head: int, monkeypatch: pytest.MonkeyPatch
+    depth: int, columns: int, gelu: bool, head: int
 ) -> None:
     x, weight = _matrices(264, depth, columns)
     follows = op.Normed(_squares(x, 4), EPS, gelu, _turn(columns // 3 * 2, head) if head else None)
     out = _poisoned(264, columns)
-    check_compiles(lambda: op.weight_first(x, weight, follows, 64, out), monkeypatch)
+    check_compiles(lambda: op.weight_first(x, weight, follows, 64, out))
 
 
 @pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
 @pytest.mark.parametrize("depth", [512, 2048])
-def test_an_added_product_compiles_for_hopper(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_added_product_compiles_for_hopper(depth: int) -> None:
     x, weight = _matrices(264, depth, 512)
     out = _poisoned(264, 512)
     follows = op.Added(out, 264, 0, torch.zeros(264, 16))
-    check_compiles(lambda: op.weight_first(x, weight, follows, 32, out), monkeypatch)
+    check_compiles(lambda: op.weight_first(x, weight, follows, 32, out))
 
 
 def test_what_has_room() -> None:

@@ -1,10 +1,9 @@
 """Kernels in Gluon compiled for Hopper where there is no GPU, as a launch would have them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import torch
 import triton
 from torch import Tensor
@@ -13,31 +12,23 @@ from triton.experimental.gluon._runtime import GluonASTSource, GluonJITFunction
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 # What a program can have of a multiprocessor's shared memory.
-SHARED_BYTES = 227 * 1024
+_SHARED_BYTES = 227 * 1024
 _TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.int8: "i8"}
 _OPTIONS = ("num_warps", "maxnreg", "launch_pdl")
 
 
-@contextmanager
-def launches_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Inside, a launch only compiles; gives the list of what was compiled."""
+def check_compiles(launch: Callable[[], object]) -> None:
+    """Whether a launch's kernel is made of Hopper's matrix instructions, and has room there."""
     made: list[Any] = []
 
     def run(kernel: GluonJITFunction, *given: Any, grid: Any, warmup: bool, **named: Any) -> None:
         made.append(_compiled(kernel, given, named))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(GluonJITFunction, "run", run)
-        yield made
-
-
-def check_compiles(launch: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a launch's kernel is one of Hopper's matrix instructions, and has room there."""
-    with launches_compile(monkeypatch) as made:
+    with patch.object(GluonJITFunction, "run", run):
         launch()
     (kernel,) = made
     assert "wgmma.mma_async" in kernel.asm["ptx"]
-    assert kernel.metadata.shared <= SHARED_BYTES
+    assert kernel.metadata.shared <= _SHARED_BYTES
 
 
 def _compiled(kernel: GluonJITFunction, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
