@@ -9,7 +9,7 @@ bazel run //cortex:benchmark -- --quantized --sizes=S --compiled=quant/S/batch_3
     --measured=docs/measured
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -48,8 +48,9 @@ def main(argv: list[str]) -> None:
         raise InputError("the benchmark needs a GPU, and there is none here")
     rows: list[Row] = []
     for size in SIZES.value:
-        rows += _rows(size)
-        _write(rows)
+        for more in _rows(size):
+            rows += more
+            _write(rows)
     for row in rows:
         others = ", ".join(f"{name} {value:.3f}" for name, value in row.baselines.items())
         print(f"{row.name:<36}{row.value:>9.3f} {row.unit:<12}{others}   {row.note}")
@@ -63,24 +64,23 @@ def _write(rows: list[Row]) -> None:
         write(measured_here(name, rows, command=command), Path(MEASURED.value))
 
 
-def _rows(size: str) -> list[Row]:
+def _rows(size: str) -> Iterator[list[Row]]:
+    """A size's rows, as they are measured."""
     model = make_model(size, UNITS.value)
     batches, streams = ([int(n) for n in flag.value] for flag in (BATCHES, STREAMS))
-    rows: list[Row] = []
     if QUANTIZED.value:
         speed = Int8Speed(size, model, events=EVENTS.value, compiled=COMPILED.value)
-        rows.append(speed.memory_row())
+        yield [speed.memory_row()]
         for n in tqdm(batches, desc=f"{size} forward"):
-            rows += speed.forward_rows(n)
+            yield speed.forward_rows(n)
         for n in tqdm(streams, desc=f"{size} step"):
-            rows += speed.step_rows(n)
-        return rows
+            yield speed.step_rows(n)
+        return
     for n in tqdm(batches, desc=f"{size} forward"):
-        rows.append(_decode_row(f"forward/{size}/batch_{n}", model, n, None))
-        rows.append(_decode_row(f"window/{size}/batch_{n}", model, n, 1))
+        yield [_decode_row(f"forward/{size}/batch_{n}", model, n, None)]
+        yield [_decode_row(f"window/{size}/batch_{n}", model, n, 1)]
     for n in tqdm(streams, desc=f"{size} step"):
-        rows.append(_step_row(size, model, n))
-    return rows
+        yield [_step_row(size, model, n)]
 
 
 def _decode_row(name: str, model: Model, samples: int, steps: int | None) -> Row:

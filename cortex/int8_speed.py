@@ -87,8 +87,10 @@ class Int8Speed:
         place = f"batch_{samples}"
         baselines: dict[str, float] = {}
         if f"quant/{self._size}/{place}" in self._compiled:
-            baselines = self._compiled_times(lambda model: model(batch, self._last))
-        note = f"{DYNAMIC} is {error[DYNAMIC]:.1e} off float32, {BF16} {error[BF16]:.1e}"
+            baselines = self._compiled_times(forward)
+        note = (
+            f"{DYNAMIC} errs by {error[DYNAMIC]:.1e} of float32's norm, {BF16} by {error[BF16]:.1e}"
+        )
         return self._rows(place, work, baselines, note)
 
     @torch.no_grad()
@@ -130,26 +132,25 @@ class Int8Speed:
                 unit="ms",
                 p99=times[STATIC].p99,
                 baselines=milliseconds,
-                note=", ".join(filter(None, (STATIC, note))),
+                note="; ".join(filter(None, (f"of {STATIC}", note))),
             ),
             Row(
                 name=f"{name}/ratio_to_bf16",
                 value=ours / bf16,
                 unit="of bf16's time",
                 baselines={form: ms / bf16 for form, ms in milliseconds.items() if form != BF16},
-                note=f"{STATIC}; in the same run, by turns",
+                note=f"of {STATIC}; in the same run, by turns",
             ),
         ]
 
-    def _compiled_times(self, forward: Callable[[Model], Tensor]) -> dict[str, float]:
+    def _compiled_times(self, forward: Callable[[Model], Callable[[], Tensor]]) -> dict[str, float]:
         low = to_bfloat16(self._float)
         forms = {"torch._int_mm, compiled": with_int_mm(low)}
         if torchao_is_here():
             forms["torchao, compiled"] = with_torchao(low)
 
         def time(model: Model) -> float:
-            model.prepare().compile(dynamic=False)
-            return gpu_time(lambda: forward(model)).median
+            return gpu_time(torch.compile(forward(model.prepare()), dynamic=False)).median
 
         # What is compiled is plain PyTorch throughout.
         with forced("torch"):

@@ -20,13 +20,15 @@ def draw(points: Sequence[tuple[Case, float]], bandwidth: float, rate: float, pa
     Args:
         points: cases and the microseconds they took.
         bandwidth: bytes a second of the memory.
-        rate: operations a second of the matrix units, in bfloat16.
+        rate: operations a second of the matrix units, in bfloat16; int8 has twice as many.
         path: where to.
     """
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     panel = figure.subplots()
     intensity = np.logspace(-1, 4, 200)
-    panel.plot(intensity, np.minimum(intensity * bandwidth, rate) / 1e12, color="#444444")
+    for peak, type_name, dashes in ((rate, "bfloat16", "-"), (2 * rate, "int8", "--")):
+        roof = np.minimum(intensity * bandwidth, peak) / 1e12
+        panel.plot(intensity, roof, dashes, color="#444444", label=f"roof of {type_name}")
     kinds = list(dict.fromkeys(case.name.partition("/")[0] for case, _ in points))
     for number, kind in enumerate(kinds):
         mine = [(c, us) for c, us in points if c.flops and c.name.partition("/")[0] == kind]

@@ -7,6 +7,9 @@ nothing before the wait; so this is in Gluon, its lower level. What follows the 
 choice of norm_linear's, a norm and an activation or a turn, or linear_add's, a residual, with the
 squares of the rows' parts.
 
+The gain is what a weight's way from memory takes, which a benchmark of one product hides: there it
+lies in the cache. In a forward, where each is read once, a window takes a tenth less time.
+
 Shapes: M rows, K width of a row, N outputs, P parts of a row.
 """
 
