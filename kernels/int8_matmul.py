@@ -102,7 +102,8 @@ def int8_matmul_triton(
         scale_M: (...) float32 contiguous, or a number.
         weight: (N, K).
         epilogue: what follows the sums.
-        config: the tile; else, where `serves` does not have it otherwise, from `tile_for`.
+        config: the tile; by default the kernel of int8_resident where it serves, else the tile of
+            `tile_for`.
         out: (..., N) contiguous, to write to; may be the residual itself.
 
     Raises:

@@ -60,13 +60,15 @@ def fits(rows: int, columns: int, depth: int, epilogue: Epilogue) -> bool:
     whole = columns % _COLUMNS == 0 and depth % _CHUNK == 0 and 0 < depth <= _MOST_DEPTH
     if rows < LEAST_ROWS or not whole or epilogue.residual is not None:
         return False
-    blocks, shares, _ = _grid(rows, columns)
-    if blocks * shares < _ENOUGH_PROGRAMS:
+    stripes, shares, _ = _grid(rows, columns)
+    if stripes * shares < _ENOUGH_PROGRAMS:
         return False
-    if epilogue.turn is not None:
-        head = 2 * epilogue.turn.cos_TK.shape[1]
-        return _COLUMNS % head == 0 and epilogue.turn.columns % _COLUMNS == 0
-    return epilogue.out_scale is not None or epilogue.dtype == torch.bfloat16
+    if epilogue.out_scale is None and epilogue.dtype != torch.bfloat16:
+        return False
+    if epilogue.turn is None:
+        return True
+    head = 2 * epilogue.turn.cos_TK.shape[1]
+    return _COLUMNS % head == 0 and epilogue.turn.columns % _COLUMNS == 0
 
 
 def serves(q_MK: Tensor, weight: Int8Weight, epilogue: Epilogue) -> bool:
@@ -125,12 +127,12 @@ def int8_resident(
 
 
 def _grid(rows: int, columns: int) -> tuple[int, int, int]:
-    """Blocks of rows, shares that a block's tiles are divided into, and tiles in a share."""
-    blocks = triton.cdiv(rows, _GROUPS * _ROWS)
+    """Stripes of rows, shares that a stripe's tiles are divided into, and tiles in a share."""
+    stripes = triton.cdiv(rows, _GROUPS * _ROWS)
     tiles = columns // _COLUMNS
     # No more programs than there are multiprocessors.
-    each = triton.cdiv(tiles, max(min(_PROCESSORS // blocks, tiles), 1))
-    return blocks, triton.cdiv(tiles, each), each
+    each = triton.cdiv(tiles, max(min(_PROCESSORS // stripes, tiles), 1))
+    return stripes, triton.cdiv(tiles, each), each
 
 
 @gluon.jit  # type: ignore[untyped-decorator]

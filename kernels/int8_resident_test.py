@@ -101,6 +101,8 @@ def test_what_it_fits() -> None:
     assert not fits(k=500)
     assert not fits(n=500)
     assert not fits(Epilogue(torch.float32))
+    assert not fits(Epilogue(torch.float32, turn=_turn(256)))
+    assert fits(Epilogue(torch.float32, out_scale=0.1))
     assert not fits(replace(plain, residual=torch.zeros(512)))
     assert not fits(replace(plain, turn=_turn(192)))
     assert not fits(replace(plain, turn=_turn(384, head=192)), n=384)
