@@ -203,7 +203,8 @@ def linear_add_triton(
     out = torch.empty(shape, device=x.device, dtype=x.dtype) if out is None else out
     if out.shape != shape or not out.is_contiguous():
         raise ValueError(f"out must be contiguous and {shape}")
-    first = config is None and weight_first.serves(x, weight_NK, _FIRST_COLUMNS)
+    first = config is None and columns <= MOST_PARTS * _FIRST_COLUMNS
+    first = first and weight_first.serves(x, weight_NK, _FIRST_COLUMNS)
     tile = config or _tile(x, columns)
     width = _FIRST_COLUMNS if first else _ADD_COLUMNS if tile.split > 1 else tile.n
     parts = -(-columns // width)
