@@ -19,6 +19,12 @@ load("@python//:python.bzl", "PYTHON")
 def _target_name(distribution):
     return distribution.lower().replace(".", "_").replace("-", "_")
 
+# Imports that packages do not declare: triton's interpreter cannot do without numpy, and torch warns.
+_UNDECLARED = {
+    "torch": ["numpy"],
+    "triton": ["numpy"],
+}
+
 def _parse_lock(text):
     """Reads a lock into a dict from target name to struct(requirement, repository, needs)."""
     wheels = {}
@@ -33,7 +39,7 @@ def _parse_lock(text):
             requirement = requirement,
             # The digest keeps the two accelerators' builds apart, and makes a new pin a new fetch.
             repository = "pip__%s__%s" % (name, digest[:8]),
-            needs = [_target_name(need) for need in needs.split(" ") if need],
+            needs = [_target_name(need) for need in needs.split(" ") if need] + _UNDECLARED.get(name, []),
         )
     return wheels
 
