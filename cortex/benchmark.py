@@ -48,8 +48,8 @@ def main(argv: list[str]) -> None:
         raise InputError("the benchmark needs a GPU, and there is none here")
     rows: list[Row] = []
     for size in SIZES.value:
-        for more in _rows(size):
-            rows += more
+        for row in _rows(size):
+            rows.append(row)
             _write(rows)
     for row in rows:
         others = ", ".join(f"{name} {value:.3f}" for name, value in row.baselines.items())
@@ -64,23 +64,23 @@ def _write(rows: list[Row]) -> None:
         write(measured_here(name, rows, command=command), Path(MEASURED.value))
 
 
-def _rows(size: str) -> Iterator[list[Row]]:
+def _rows(size: str) -> Iterator[Row]:
     """A size's rows, as they are measured."""
     model = make_model(size, UNITS.value)
     batches, streams = ([int(n) for n in flag.value] for flag in (BATCHES, STREAMS))
     if QUANTIZED.value:
         speed = Int8Speed(size, model, events=EVENTS.value, compiled=COMPILED.value)
-        yield [speed.memory_row()]
+        yield speed.memory_row()
         for n in tqdm(batches, desc=f"{size} forward"):
-            yield speed.forward_rows(n)
+            yield from speed.forward_rows(n)
         for n in tqdm(streams, desc=f"{size} step"):
-            yield speed.step_rows(n)
+            yield from speed.step_rows(n)
         return
     for n in tqdm(batches, desc=f"{size} forward"):
-        yield [_decode_row(f"forward/{size}/batch_{n}", model, n, None)]
-        yield [_decode_row(f"window/{size}/batch_{n}", model, n, 1)]
+        yield _decode_row(f"forward/{size}/batch_{n}", model, n, None)
+        yield _decode_row(f"window/{size}/batch_{n}", model, n, 1)
     for n in tqdm(streams, desc=f"{size} step"):
-        yield [_step_row(size, model, n)]
+        yield _step_row(size, model, n)
 
 
 def _decode_row(name: str, model: Model, samples: int, steps: int | None) -> Row:

@@ -35,7 +35,8 @@ def _compiled(kernel: GluonJITFunction, given: tuple[Any, ...], named: dict[str,
     options = {name: named.pop(name) for name in _OPTIONS if name in named}
     values = dict(zip(kernel.arg_names, given, strict=False)) | named
     signature, constants = {}, {}
-    for place, (name, value) in enumerate(values.items()):
+    for place, parameter in enumerate(kernel.params):
+        name, value = parameter.name, values[parameter.name]
         match value:
             case TensorDescriptor():
                 block = f"{_TYPES[value.base.dtype]}{list(value.block_shape)}"
@@ -44,7 +45,7 @@ def _compiled(kernel: GluonJITFunction, given: tuple[Any, ...], named: dict[str,
                 signature[name] = f"*{_TYPES[value.dtype]}"
             case float():
                 signature[name] = "fp32"
-            case int() if name not in named:
+            case int() if not parameter.is_constexpr:
                 signature[name] = "i32"
             case _:
                 signature[name] = "constexpr"

@@ -23,6 +23,7 @@ from kernels.int8_resident import int8_resident, serves
 from kernels.int8_weight import Int8Weight, check_weight
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
+    PROCESSORS,
     Tile,
     aligned,
     load_columns,
@@ -44,8 +45,6 @@ _TILES = (
     (Tile(64, 64, 256, warps=4, stages=3, tma=True), 66),
     (Tile(64, 32, 512, warps=4, stages=4, tma=True), 0),
 )
-# Multiprocessors, which hold two large programs each.
-_PROCESSORS = 132
 
 
 def tile_for(rows: int, columns: int, depth: int, epilogue: Epilogue) -> Tile:
@@ -61,9 +60,9 @@ def tile_for(rows: int, columns: int, depth: int, epilogue: Epilogue) -> Tile:
     tiles = programs(tile, rows, columns)
     alone = epilogue.turn is None and epilogue.residual is None
     if tile is _LARGE and epilogue.activation is not None and epilogue.out_scale is not None:
-        # It takes long, and leaves room for the next tile's loads meanwhile.
-        tile = replace(tile, resident=2 * _PROCESSORS)
-    elif tile is _LARGE and alone and 2 * _PROCESSORS < tiles <= 3 * _PROCESSORS:
+        # It takes long, and leaves room for the next tile's loads; two share a multiprocessor.
+        tile = replace(tile, resident=2 * PROCESSORS)
+    elif tile is _LARGE and alone and 2 * PROCESSORS < tiles <= 3 * PROCESSORS:
         # With few registers, and less depth in flight, three programs fit where two did.
         tile = replace(tile, k=64, stages=4)
     return with_stages_for(tile, depth)

@@ -30,9 +30,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.gluon_tile import blocks, gelu_by_tanh, on_hopper
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
-from kernels.matmul_tile import aligned
+from kernels.matmul_tile import PROCESSORS, aligned
+from kernels.turn import turn_arguments
 
-_PROCESSORS = 132
 # Rows of a group of warps, outputs of a tile, and the depth of a chunk: 128 bytes, the widest rows
 # that shared memory keeps free of bank conflicts.
 _ROWS, _COLUMNS, _CHUNK = 64, 128, 128
@@ -95,7 +95,6 @@ def int8_resident(
     """
     (rows, depth), columns = q_MK.shape, len(weight.q_NK)
     stripes, shares, each = _grid(rows, columns)
-    turn = epilogue.turn
     per_row = isinstance(scale_M, Tensor)
     _resident_kernel[(stripes, shares)](
         blocks(q_MK, _ROWS, _CHUNK),
@@ -104,18 +103,12 @@ def int8_resident(
         scale_M if per_row else None,
         0.0 if per_row else scale_M,
         weight.scale_N,
-        None if turn is None else turn.cos_TK,
-        None if turn is None else turn.sin_TK,
         rows,
         columns,
         each,
         1.0 if epilogue.out_scale is None else 1.0 / epilogue.out_scale,
-        1 if turn is None else len(turn.cos_TK),
-        0 if turn is None else turn.columns,
         CHUNKS=depth // _CHUNK,
         STAGES=_STAGES,
-        HEAD=0 if turn is None else 2 * turn.cos_TK.shape[1],
-        PHASE_ROWS=1 if turn is None else turn.rows,
         GELU=epilogue.activation == "gelu",
         INT8=epilogue.out_scale is not None,
         SUMMING_REGISTERS=_SUMMING_REGISTERS,
@@ -123,6 +116,7 @@ def int8_resident(
         num_warps=4,
         maxnreg=_LAUNCHED_REGISTERS,
         launch_pdl=True,
+        **turn_arguments(epilogue.turn),
     )
 
 
@@ -131,7 +125,7 @@ def _grid(rows: int, columns: int) -> tuple[int, int, int]:
     stripes = triton.cdiv(rows, _GROUPS * _ROWS)
     tiles = columns // _COLUMNS
     # No more programs than there are multiprocessors.
-    each = triton.cdiv(tiles, max(min(_PROCESSORS // stripes, tiles), 1))
+    each = triton.cdiv(tiles, max(min(PROCESSORS // stripes, tiles), 1))
     return stripes, triton.cdiv(tiles, each), each
 
 
@@ -143,12 +137,12 @@ def _resident_kernel(  # type: ignore[no-untyped-def]
     scale_ptr,
     given_scale,
     weight_scale_ptr,
-    cos_ptr,
-    sin_ptr,
     rows,
     columns,
     tiles_each,
     out_inverse,
+    cos_ptr,
+    sin_ptr,
     n_phases,
     turned_columns,
     CHUNKS: gl.constexpr,

@@ -47,7 +47,8 @@ TileT = TypeVar("TileT", bound=Tile)
 TILE_FLOAT32 = Tile(32, 32, 32, warps=4, stages=2)
 # The tensor cores' least rows of a left operand; of the right one, half of that.
 LEAST_ROWS = 16
-# Three quarters of the multiprocessors of an H100 or H200.
+# Multiprocessors of an H100 or H200, and three quarters of them.
+PROCESSORS = 132
 ENOUGH_PROGRAMS = 99
 
 

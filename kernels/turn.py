@@ -61,21 +61,31 @@ def check_turn(turn: Turn, columns: int, activation: str | None) -> None:
         raise ValueError(f"{turn.columns} of {columns} columns in heads of {2 * cos.shape[1]}")
 
 
-def turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
-    """The arguments for a turn of kernels that `load_phases` for a tile and `turn_pairs` of it."""
+def turn_arguments(turn: Turn | None) -> dict[str, Any]:
+    """A turn as kernels take it, by the names of their arguments; HEAD is 0 where there is none."""
     if turn is None:
         empty = {"cos_ptr": None, "sin_ptr": None, "n_phases": 0, "turned_columns": 0}
-        return {**empty, "HEAD": 0, "PHASE_ROWS": 1, "SHARE": 1, "PERIOD": tile.n}
-    head = 2 * turn.cos_TK.shape[1]
-    # Where a tile turns as a whole, its heads share their phases.
-    repeats = tile.n % head == 0 and turn.columns % tile.n == 0 and head & (head - 1) == 0
+        return {**empty, "HEAD": 0, "PHASE_ROWS": 1}
     return {
         "cos_ptr": turn.cos_TK,
         "sin_ptr": turn.sin_TK,
         "n_phases": len(turn.cos_TK),
         "turned_columns": turn.columns,
-        "HEAD": head,
+        "HEAD": 2 * turn.cos_TK.shape[1],
         "PHASE_ROWS": turn.rows,
+    }
+
+
+def turn_options(turn: Turn | None, tile: Tile) -> dict[str, Any]:
+    """The arguments for a turn of kernels that `load_phases` for a tile and `turn_pairs` of it."""
+    arguments = turn_arguments(turn)
+    if turn is None:
+        return {**arguments, "SHARE": 1, "PERIOD": tile.n}
+    head = arguments["HEAD"]
+    # Where a tile turns as a whole, its heads share their phases.
+    repeats = tile.n % head == 0 and turn.columns % tile.n == 0 and head & (head - 1) == 0
+    return {
+        **arguments,
         # The largest power of two in both: so many rows, from any tile's first, share a phase.
         "SHARE": min(turn.rows & -turn.rows, tile.m),
         "PERIOD": head if repeats else tile.n,

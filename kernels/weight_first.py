@@ -29,13 +29,12 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.gluon_tile import blocks, gelu_by_tanh, on_hopper
-from kernels.matmul_tile import aligned
-from kernels.turn import Turn
+from kernels.matmul_tile import PROCESSORS, aligned
+from kernels.turn import Turn, turn_arguments
 
 # With fewer rows whole-depth kernels are faster, with more those that go through tiles in a loop.
 LEAST_ROWS, MOST_ROWS = 65, 320
 _ROWS, _CHUNK = 64, 128
-_PROCESSORS = 132
 # A multiprocessor's shared memory, of which every program's barriers and the like take a little.
 _SHARED_BYTES = 226 * 1024
 _CHUNK_BYTES = 2 * _ROWS * _CHUNK
@@ -89,7 +88,7 @@ def stages_for(rows: int, columns: int, depth: int, width: int) -> int:
         return 0
     programs = triton.cdiv(rows, _ROWS) * (columns // width)
     # With more programs than multiprocessors, two must find room on one.
-    room = _SHARED_BYTES // (2 if programs > _PROCESSORS else 1) - 2 * width * depth
+    room = _SHARED_BYTES // (2 if programs > PROCESSORS else 1) - 2 * width * depth
     stages = min(room // _CHUNK_BYTES, depth // _CHUNK)
     return stages if stages >= min(_LEAST_STAGES, depth // _CHUNK) else 0
 
@@ -126,15 +125,12 @@ def weight_first(
     (rows, depth), columns = x_MK.shape, len(weight_NK)
     normed = follows if isinstance(follows, Normed) else None
     added = follows if isinstance(follows, Added) else None
-    turn = None if normed is None else normed.turn
     parts = 0 if normed is None else normed.squares_MP.shape[1]
     _weight_first_kernel[(triton.cdiv(rows, _ROWS) * (columns // width),)](
         blocks(x_MK, _ROWS, _CHUNK),
         blocks(weight_NK, width, _CHUNK),
         None if normed is None else normed.squares_MP,
         None if added is None else added.residual,
-        None if turn is None else turn.cos_TK,
-        None if turn is None else turn.sin_TK,
         out_MN,
         None if added is None else added.squares_MP,
         rows,
@@ -142,16 +138,13 @@ def weight_first(
         rows if added is None else added.rows,
         0 if added is None else added.step,
         0.0 if normed is None else normed.eps,
-        1 if turn is None else len(turn.cos_TK),
-        0 if turn is None else turn.columns,
         CHUNKS=depth // _CHUNK,
         STAGES=stages_for(rows, columns, depth, width),
         PARTS=parts,
-        HEAD=0 if turn is None else 2 * turn.cos_TK.shape[1],
-        PHASE_ROWS=1 if turn is None else turn.rows,
         GELU=normed is not None and normed.gelu,
         num_warps=4,
         launch_pdl=True,
+        **turn_arguments(None if normed is None else normed.turn),
     )
 
 
@@ -161,8 +154,6 @@ def _weight_first_kernel(  # type: ignore[no-untyped-def]
     weight_ref,
     squares_ptr,
     residual_ptr,
-    cos_ptr,
-    sin_ptr,
     out_ptr,
     out_squares_ptr,
     rows,
@@ -170,6 +161,8 @@ def _weight_first_kernel(  # type: ignore[no-untyped-def]
     block_rows,
     block_step,
     eps,
+    cos_ptr,
+    sin_ptr,
     n_phases,
     turned_columns,
     CHUNKS: gl.constexpr,

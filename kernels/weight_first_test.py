@@ -49,9 +49,7 @@ def test_norms_and_activates_or_turns(
     rows: int, depth: int, columns: int, parts: int, gelu: bool, head: int
 ) -> None:
     x, weight = _matrices(rows, depth, columns)
-    turn = _turn(columns - columns % 128, head) if head else None
-    if turn is not None and not turn.columns:
-        turn = _turn(columns, head)
+    turn = _turn(columns - columns % 128 or columns, head) if head else None
     assert op.serves(x, weight, 64, turn)
     out = _poisoned(rows, columns)
     y = norm_linear_triton(
