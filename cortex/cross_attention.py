@@ -1,7 +1,7 @@
 """From events to latents: each step's latents attend the events of the last few steps.
 
-Shapes: B samples or streams, S steps, T = S + 1 steps with the start before them, J steps of events
-that a step sees, L latents a step, H heads of width K, D width, P slots.
+Shapes: B samples or streams, S steps, J steps of events that a step sees, L latents a step, H heads
+of width K, D width, P slots.
 """
 
 import math
@@ -37,7 +37,6 @@ class CrossAttention(nn.Module):
         self.bias_H = nn.Parameter(torch.full((config.heads,), -math.log(32.0)))
         self.out = LinearAdd(config.dim, config.dim, dropout=config.dropout)
         self._prepared: EventTables | None = None
-        self._own_TLD: Tensor | None = None
 
     @property
     def sum_shape(self) -> tuple[int, int, int]:
@@ -47,21 +46,10 @@ class CrossAttention(nn.Module):
         extra = 1 if config.weighting == "softmax" else 0
         return config.heads, config.latents_per_step, config.dim // config.heads + extra
 
-    def forward(self, batch: EventBatch, start_LD: Tensor) -> Rows:
-        """Latents (B, T, L, D) of every step of a session.
-
-        Args:
-            batch: the steps' events.
-            start_LD: the latents of the start, which sees no events.
-        """
-        read_BTHLK = event_reads(
-            batch.columns(), self.tokenizer.places, self._kept(), self.config.weighting, lead=1
-        )
-        n_steps = batch.unit_BSE.shape[1]
-        own_TLD = self._own_TLD
-        if own_TLD is None or len(own_TLD) <= n_steps:
-            own_TLD = self._own(start_LD, n_steps)
-        return self._latents(read_BTHLK, own_TLD[: n_steps + 1])
+    def forward(self, batch: EventBatch) -> Rows:
+        """Latents (B, S, L, D) of every step of a session."""
+        places, weighting = self.tokenizer.places, self.config.weighting
+        return self._latents(event_reads(batch.columns(), places, self._kept(), weighting))
 
     def step(self, sums_PJHLK: Tensor, slot_B: Tensor, step_B: Tensor, batch: EventBatch) -> Rows:
         """Latents (B, L, D) of one step of B streams.
@@ -81,17 +69,13 @@ class CrossAttention(nn.Module):
             self._kept(),
             self.config.weighting,
         )
-        return self._latents(read_BHLK, self.latents_LD)
+        return self._latents(read_BHLK)
 
-    def _latents(self, read_HLK: Tensor, own_LD: Tensor) -> Rows:
+    def _latents(self, read_HLK: Tensor) -> Rows:
         """Latents (..., L, D): what is their own, and what they read (..., H, L, K)."""
-        read = read_HLK.transpose(-3, -2).flatten(-2).to(own_LD.dtype)
-        added: Rows = self.out(read, own_LD)
+        read = read_HLK.transpose(-3, -2).flatten(-2).to(self.latents_LD.dtype)
+        added: Rows = self.out(read, self.latents_LD)
         return added
-
-    def _own(self, start_LD: Tensor, n_steps: int) -> Tensor:
-        """Latents (T, L, D) before they read anything."""
-        return torch.cat((start_LD[None], self.latents_LD.expand(n_steps, -1, -1)))
 
     def _kept(self) -> EventTables:
         return self._prepared or self.tables()
@@ -113,20 +97,13 @@ class CrossAttention(nn.Module):
         return event_tables(q, k, v, self.bias_H, config.weighting)
 
     @torch.no_grad()
-    def prepare(self, start_LD: Tensor) -> None:
-        """Keeps the tables and what windows begin with; `train` forgets them.
-
-        Call it once weights and device are final.
-
-        Args:
-            start_LD: the latents of the start.
-        """
+    def prepare(self) -> None:
+        """Keeps the tables, once weights and device are final; `train` forgets them."""
         self._prepared = pack(self.tables(), self.latents_LD.dtype)
-        self._own_TLD = self._own(start_LD, self.config.grid.window_steps)
 
     def train(self, mode: bool = True) -> "CrossAttention":
         """As for any module."""
-        self._prepared = self._own_TLD = None
+        self._prepared = None
         return super().train(mode)
 
     def _phases(self, time_bin: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def test_kernels_equal_the_plain_forms(static: bool, kept: tuple[str, ...]) -> N
     with forced("torch"):
         plain = small(_batch(0, STEPS), last)
     with forced("triton"):
-        query = small.velocity_query(last, STEPS + 1)
+        query = small.velocity_query(last, STEPS)
         offline = small.decode(_batch(0, STEPS), query)
         cache = StreamCache(small, 2, last)
         slot = torch.tensor([1], device=DEVICE)

@@ -10,7 +10,7 @@ from cortex.model_config import ModelConfig
 from cortex.norm_linear import NormLinear
 from kernels.linear_add import Rows
 from kernels.turn import Turn
-from kernels.window_attention import window_attention
+from kernels.window_attention import KeysValues, window_attention
 
 
 class LatentBlock(nn.Module):
@@ -34,21 +34,30 @@ class LatentBlock(nn.Module):
             for linear in (self.out, self.down):
                 linear.weight.mul_(1.0 / math.sqrt(2 * config.blocks))
 
-    def forward(self, x_BTLD: Rows, turn: Turn, last: int | None = None) -> Rows:
-        """Latents (B, T, L, D) of a session.
+    def forward(self, x_BSLD: Rows, turn: Turn, start: KeysValues, last: int | None = None) -> Rows:
+        """Latents (B, S, L, D) of a session.
 
         Args:
-            x_BTLD: the latents before, of every step.
+            x_BSLD: the latents before, of every step.
             turn: how queries and keys turn.
+            start: what the start is seen by.
             last: steps to compute, from the end; by default all.
         """
-        q, k, v = self.qkv(x_BTLD, turn)
-        x = x_BTLD
+        q, k, v = self.qkv(x_BSLD, turn)
+        x = x_BSLD
         if last is not None:
             # Earlier steps are seen, but have nothing to see.
             q, x = q[:, -last:], Rows(x.x[:, -last:], None)
-        read = window_attention(q, k, v, window=self.window_steps, out_scale=self.out.in_scale)
+        read = window_attention(
+            q, k, v, window=self.window_steps, start=start, out_scale=self.out.in_scale
+        )
         return self.finish(x, read)
+
+    def begin(self, x_11LD: Rows) -> tuple[Rows, KeysValues]:
+        """Latents (1, 1, L, D) of the start, which sees itself alone, and what it is seen by."""
+        q, k, v = self.qkv(x_11LD)
+        read = window_attention(q, k, v, window=1, out_scale=self.out.in_scale)
+        return self.finish(x_11LD, read), KeysValues.of(k, v)
 
     def qkv(self, x_LD: Rows, turn: Turn | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (..., L, H, K), of latents (..., L, D).

@@ -1,7 +1,7 @@
 """How latents and readout queries turn with time.
 
-Scores depend on differences of time alone, so that a session may be counted from its own start;
-streams, whose keys stay, count bins for ever.
+Scores depend on differences of time alone, so that a session is counted from its own start, at
+zero, and its S steps follow; streams, whose keys stay, count bins for ever.
 """
 
 import torch
@@ -20,11 +20,9 @@ class LatentRotary(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        # The start comes before the window's first step.
-        step_T = torch.arange(config.grid.window_steps + 1)
-        cos_TK, sin_TK = self.at(step_T * config.grid.bins_per_step)
-        self.register_buffer("cos_TK", cos_TK, persistent=False)
-        self.register_buffer("sin_TK", sin_TK, persistent=False)
+        cos_SK, sin_SK = self._steps(config.grid.window_steps, torch.get_default_device())
+        self.register_buffer("cos_SK", cos_SK, persistent=False)
+        self.register_buffer("sin_SK", sin_SK, persistent=False)
 
     def at(self, time_bin: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine (..., K / 2), in float32, at integer bins (...)."""
@@ -37,18 +35,21 @@ class LatentRotary(nn.Module):
         )
 
     def steps(self, n_steps: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine (T, K / 2) of the first T steps of a session."""
-        cos_TK: Tensor = self.cos_TK  # type: ignore[assignment]
-        sin_TK: Tensor = self.sin_TK  # type: ignore[assignment]
-        if n_steps <= len(cos_TK):
-            return cos_TK[:n_steps], sin_TK[:n_steps]
-        step_T = torch.arange(n_steps, device=cos_TK.device)
-        return self.at(step_T * self.config.grid.bins_per_step)
+        """Cosine and sine (S, K / 2) of the first S steps of a session."""
+        cos_SK: Tensor = self.cos_SK  # type: ignore[assignment]
+        sin_SK: Tensor = self.sin_SK  # type: ignore[assignment]
+        if n_steps <= len(cos_SK):
+            return cos_SK[:n_steps], sin_SK[:n_steps]
+        return self._steps(n_steps, cos_SK.device)
 
     def turn(self, n_steps: int, columns: int, last: int | None = None) -> Turn:
-        """How the leading columns of T steps' latents turn, or of the `last` of these steps."""
+        """How the leading columns of S steps' latents turn, or of the `last` of these steps."""
         cos, sin = (phase[-last:] if last else phase for phase in self.steps(n_steps))
         return Turn(cos, sin, rows=self.config.latents_per_step, columns=columns)
+
+    def _steps(self, n_steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        step_S = torch.arange(1, n_steps + 1, device=device)
+        return self.at(step_S * self.config.grid.bins_per_step)
 
     def periods(self, device: torch.device) -> Tensor:
         """(K / 2,) float64 periods in bins."""

@@ -7,6 +7,7 @@ from cortex.model_config import ModelConfig
 from cortex.norm_linear import NORM_EPS, NormLinear
 from kernels.linear_add import Rows
 from kernels.turn import Turn
+from kernels.window_attention import KeysValues
 
 
 class Readout(nn.Module):
@@ -35,6 +36,10 @@ class Readout(nn.Module):
         """Keys, turned as `turn` says, and values, each (..., L, H, K), of latents (..., L, D)."""
         k, v = self.kv(x_LD, turn).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         return k, v
+
+    def begin(self, x_11LD: Rows) -> KeysValues:
+        """What is seen of the start's latents (1, 1, L, D)."""
+        return KeysValues.of(*self.keys_values(x_11LD))
 
     def add(self, query_QD: Tensor, read_QHK: Tensor) -> Tensor:
         """Query vectors (..., Q, D) with what they read (..., Q, H, K)."""

@@ -76,10 +76,10 @@ class Case:
 def cases() -> Iterator[Case]:
     """All cases, one after another, so that each frees its memory before the next."""
     yield _tokenizer(65_536)
-    for rows in (8, 64, 264, 8448):
+    for rows in (8, 64, 256, 8192):
         yield _norm_linear(rows, 3 * D, None)
         yield _norm_linear(rows, 4 * D, "gelu")
-    for rows in (8, 64, 264, 8448):
+    for rows in (8, 64, 256, 8192):
         yield _linear_add(rows, D)
         yield _linear_add(rows, 4 * D)
     for events in (4, 16, 64):
@@ -90,10 +90,10 @@ def cases() -> Iterator[Case]:
         yield _window_attention(samples)
     for streams in (1, 32, 512):
         yield _step_attention(streams)
-    yield _rms_norm_quantize(8448)
+    yield _rms_norm_quantize(8192)
     for depth, columns in ((D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)):
-        yield _int8_matmul(8448, depth, columns)
-    for rows in (8, 64, 264, 2112, 4096, 8448):
+        yield _int8_matmul(8192, depth, columns)
+    for rows in (8, 64, 256, 2048, 4096, 8192):
         yield _int8_norm_linear(rows, 3 * D, None, None)
         yield _int8_norm_linear(rows, 4 * D, "gelu", None)
         yield _int8_norm_linear(rows, 4 * D, "gelu", OUT_SCALE)
@@ -226,13 +226,20 @@ def _event_placement(samples: int, events: int) -> Case:
 
 
 def _window_attention(samples: int) -> Case:
-    q, k, v = _bf16(samples, W + 1, L, 3, H, K).unbind(-3)
-    q_flat, k_flat, v_flat = (x.flatten(1, 2).transpose(1, 2).contiguous() for x in (q, k, v))
-    step = torch.arange((W + 1) * L, device="cuda") // L
-    seen = (step[:, None] >= step) & (step[:, None] - step < W)
+    """A window's W steps, and the start before them; SDPA and FlexAttention have it in place."""
+    q, k, v = _bf16(samples, W, L, 3, H, K).unbind(-3)
+    start = window_attention.KeysValues(_bf16(L, H, K), _bf16(L, H, K))
+    whole = (
+        torch.cat((before.expand(samples, 1, -1, -1, -1), x), 1)
+        for before, x in zip(start, (k, v), strict=True)
+    )
+    q_flat, k_flat, v_flat = (x.flatten(1, 2).transpose(1, 2).contiguous() for x in (q, *whole))
+    step = torch.arange(W * L, device="cuda")[:, None] // L
+    at = torch.arange((W + 1) * L, device="cuda") // L - 1
+    seen = (step >= at) & (step - at < W)
 
     def inside(_b: Tensor, _h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        steps = query // L - key // L
+        steps = query // L + 1 - key // L
         return (steps >= 0) & (steps < W)
 
     def by(backend: SDPBackend) -> Tensor:
@@ -241,16 +248,20 @@ def _window_attention(samples: int) -> Case:
 
     reference = window_attention.window_attention_reference
     return Case(
-        name=f"window_attention/{samples}x{(W + 1) * L}",
-        kernel=lambda: window_attention.window_attention_triton(q, k, v, window=W),
+        name=f"window_attention/{samples}x{W * L}",
+        kernel=lambda: window_attention.window_attention_triton(q, k, v, window=W, start=start),
         baselines={
             "SDPA efficient": lambda: by(SDPBackend.EFFICIENT_ATTENTION),
             "SDPA cuDNN": lambda: by(SDPBackend.CUDNN_ATTENTION),
             "FlexAttention": flex_attention_work(q_flat, k_flat, v_flat, inside),
         },
-        bytes=2 * samples * (W + 1) * L * 4 * D,
-        flops=4 * samples * D * (((W + 1) * L) ** 2) // 2,
-        exact=lambda: reference(q.double(), k.double(), v.double(), window=W),
+        bytes=2 * samples * W * L * 4 * D,
+        flops=4 * D * samples * int(seen.sum()),
+        exact=lambda: reference(
+            *(x.double() for x in (q, k, v)),
+            window=W,
+            start=window_attention.KeysValues(*(x.double() for x in start)),
+        ),
     )
 
 

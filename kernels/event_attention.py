@@ -227,8 +227,6 @@ def event_reads_reference(
     places: tuple[int, int],
     tables: EventTables,
     weighting: Weighting,
-    *,
-    lead: int = 0,
 ) -> Tensor:
     """Plain PyTorch: what each step reads from the events of its last J steps.
 
@@ -237,13 +235,12 @@ def event_reads_reference(
         places: how many phases there are, and how many values; larger values share the last.
         tables: from event_tables, bfloat16 or float32 for the kernel.
         weighting: the tables' "sigmoid" or "softmax".
-        lead: steps to put in front, which see nothing.
 
     Returns:
-        (B, lead + S, H, L, K), of the tables' type; zero where a step sees no event.
+        (B, S, H, L, K), of the tables' type; zero where a step sees no event.
     """
     sums = event_sums(event_rows(events, places), events.mask_BSE, tables)
-    return F.pad(normalise(sum_lags(sums), weighting), (0, 0) * 3 + (lead, 0))
+    return normalise(sum_lags(sums), weighting)
 
 
 def event_reads(
@@ -251,13 +248,11 @@ def event_reads(
     places: tuple[int, int],
     tables: EventTables,
     weighting: Weighting,
-    *,
-    lead: int = 0,
 ) -> Tensor:
     """The form for the case at hand; arguments as event_reads_reference's."""
     triton_form = form_for(tables.weights_RHJL) == "triton"
     form = event_reads_triton if triton_form else event_reads_reference
-    return form(events, places, tables, weighting, lead=lead)
+    return form(events, places, tables, weighting)
 
 
 def event_reads_triton(
@@ -266,7 +261,6 @@ def event_reads_triton(
     tables: EventTables,
     weighting: Weighting,
     *,
-    lead: int = 0,
     config: EventConfig | None = None,
 ) -> Tensor:
     """The Triton kernel, without gradients; sums are float32.
@@ -276,11 +270,10 @@ def event_reads_triton(
         places: likewise.
         tables: likewise; packed ones are read fastest.
         weighting: likewise.
-        lead: likewise.
         config: how to cut the work; reads_config's if not given.
 
     Returns:
-        (B, lead + S, H, L, K), in memory as (B, lead + S, L, H, K): a step's latents need no copy.
+        (B, S, H, L, K), in memory as (B, S, L, H, K): a step's latents need no copy.
     """
     weights, values = _readable(tables)
     n_samples, n_steps, n_events = events.unit_BSE.shape
@@ -289,7 +282,7 @@ def event_reads_triton(
     width = values.shape[-1] - softmax
     config = config or reads_config(n_samples, n_steps, n_heads, n_latents, weights.dtype)
     out_BSLHK = torch.empty(
-        (n_samples, lead + n_steps, n_latents, n_heads, width),
+        (n_samples, n_steps, n_latents, n_heads, width),
         dtype=weights.dtype,
         device=weights.device,
     )
@@ -309,8 +302,6 @@ def event_reads_triton(
             J=n_lags,
             L=n_latents,
             K=width,
-            LEAD=lead,
-            SILENT=triton.next_power_of_2(max(1, lead * n_latents)),
             VALUE_ROW=values.stride(0),
             VALUE_HEAD=values.stride(1),
             INDEX=_index(weights, values),
@@ -559,8 +550,6 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
     J: tl.constexpr,
     L: tl.constexpr,
     K: tl.constexpr,
-    LEAD: tl.constexpr,
-    SILENT: tl.constexpr,
     VALUE_ROW: tl.constexpr,
     VALUE_HEAD: tl.constexpr,
     INDEX: tl.constexpr,
@@ -636,20 +625,13 @@ def _event_reads_kernel(  # type: ignore[no-untyped-def]
 
     k = tl.arange(0, WIDTH)
     inside_M = (pair < STEPS * L) & (first * L + pair < n_steps * L)
-    out_ptr += (sample * (n_steps + LEAD) * L) * (H * K) + head * K
-    out_M = (((LEAD + first) * L).to(tl.int64) + pair) * (H * K)
+    out_ptr += (sample * n_steps * L) * (H * K) + head * K
+    out_M = ((first * L).to(tl.int64) + pair) * (H * K)
     tl.store(
         out_ptr + (out_M[:, None] + k[None, :]),
         _normalised(sums_MK, last_M, LAST).to(out_ptr.dtype.element_ty),
         inside_M[:, None] & (k < K)[None, :],
     )
-    if LEAD > 0:
-        silent = tl.arange(0, SILENT)
-        tl.store(
-            out_ptr + ((silent * (H * K))[:, None] + k[None, :]),
-            0.0,
-            ((silent < LEAD * L) & (first == 0))[:, None] & (k < K)[None, :],
-        )
 
 
 @triton.jit(do_not_specialize=["n_events"])  # type: ignore[untyped-decorator]

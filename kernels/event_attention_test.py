@@ -201,11 +201,10 @@ def test_reads_equal_the_reference_in_float64(
     weighting: Weighting, dtype: torch.dtype, counts: list[list[int]]
 ) -> None:
     tables, events = _tables(weighting, dtype), _columns(counts)
-    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting, lead=1)
-    found = op.event_reads_triton(events, PLACES, tables, weighting, lead=1)
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting)
+    found = op.event_reads_triton(events, PLACES, tables, weighting)
     assert found.dtype == dtype
     assert found.transpose(2, 3).is_contiguous()
-    assert not found[:, 0].any()
     _assert_equal(found, exact)
 
 
@@ -226,16 +225,15 @@ def test_rows_are_numbered_by_unit_phase_and_value(form: Any) -> None:
 
 
 @pytest.mark.parametrize("index", [torch.uint8, torch.int16, torch.int32])
-@pytest.mark.parametrize("lead", [0, 3])
 @torch.no_grad()
-def test_columns_of_every_type(index: torch.dtype, lead: int) -> None:
+def test_columns_of_every_type(index: torch.dtype) -> None:
     tables, events = _tables("sigmoid"), _columns([[3, 0, 20, 1]])
     events = events._replace(value_BSE=events.value_BSE.abs())
     narrow = EventColumns(*(c if c.dtype == torch.bool else c.to(index) for c in events))
-    exact = op.event_reads_reference(events, PLACES, _exact(tables), "sigmoid", lead=lead)
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), "sigmoid")
     for columns in (narrow, narrow._replace(unit_BSE=events.unit_BSE)):
         for form in (op.event_reads_triton, op.event_reads_reference):
-            _assert_equal(form(columns, PLACES, tables, "sigmoid", lead=lead), exact)
+            _assert_equal(form(columns, PLACES, tables, "sigmoid"), exact)
 
 
 @torch.no_grad()
@@ -269,8 +267,8 @@ def test_reads_of_every_shape_and_cut(
     tables = _tables(weighting, lags=lags, latents=latents, width=width)
     events = _columns([[3, 0, 20, 4, 1, 0, 2]], width=24)
     config = op.EventConfig(pairs, events=16, warps=4, stages=2)
-    found = op.event_reads_triton(events, PLACES, tables, weighting, lead=2, config=config)
-    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting, lead=2)
+    found = op.event_reads_triton(events, PLACES, tables, weighting, config=config)
+    exact = op.event_reads_reference(events, PLACES, _exact(tables), weighting)
     _assert_equal(found, exact)
 
 
@@ -291,12 +289,12 @@ def test_tables_need_not_be_packed(weighting: Weighting) -> None:
 def test_reads_of_nothing_are_empty_or_zero() -> None:
     tables, events = _tables("softmax"), _columns([[0, 0, 0], [0, 0, 0]])
     for columns, shape in (
-        (events, (2, 4)),
-        (EventColumns(*(c[..., :0] for c in events))._replace(count_BS=events.count_BS), (2, 4)),
-        (EventColumns(*(c[:, :0] for c in events)), (2, 1)),
-        (EventColumns(*(c[:0] for c in events)), (0, 4)),
+        (events, (2, 3)),
+        (EventColumns(*(c[..., :0] for c in events))._replace(count_BS=events.count_BS), (2, 3)),
+        (EventColumns(*(c[:, :0] for c in events)), (2, 0)),
+        (EventColumns(*(c[:0] for c in events)), (0, 3)),
     ):
-        read = op.event_reads_triton(columns, PLACES, tables, "softmax", lead=1)
+        read = op.event_reads_triton(columns, PLACES, tables, "softmax")
         assert read.shape == (*shape, 2, 8, 16)
         assert not read.any()
 
@@ -424,6 +422,6 @@ def test_a_forced_form_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> 
 def test_gradients_take_the_plain_form() -> None:
     tables, events = _tables("sigmoid"), _columns([[2, 1]])
     tables.values_RHK.requires_grad_()
-    op.event_reads(events, PLACES, tables, "sigmoid", lead=1).sum().backward()
+    op.event_reads(events, PLACES, tables, "sigmoid").sum().backward()
     assert tables.values_RHK.grad is not None
     assert tables.values_RHK.grad.any()

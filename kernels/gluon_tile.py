@@ -1,4 +1,4 @@
-"""What the kernels in Gluon, Triton's lower level, share: descriptors and the activation."""
+"""What the kernels in Gluon, Triton's lower level, share: descriptors, GELU and rounding."""
 
 import torch
 from torch import Tensor
@@ -30,3 +30,29 @@ def gelu_by_tanh(x):  # type: ignore[no-untyped-def]
         "tanh.approx.f32 $0, $1;", "=f,f", [u], dtype=gl.float32, is_pure=True, pack=1
     )
     return half + half * tanh
+
+
+@gluon.jit
+def nearest_int8_pairs(even, odd):  # type: ignore[no-untyped-def]
+    """Pairs of the nearest int8 within +-127, by float16 as in int8_epilogue."""
+    return gl.inline_asm_elementwise(
+        """
+        {
+            .reg .b32 x, most, least, no_fraction;
+            mov.b32 most, 0x57f057f0;         // 127
+            mov.b32 least, 0xd7f0d7f0;        // -127
+            mov.b32 no_fraction, 0x66006600;  // 1536
+            cvt.rn.f16x2.f32 x, $2, $1;
+            min.f16x2 x, x, most;
+            max.f16x2 x, x, least;
+            add.rn.f16x2 x, x, no_fraction;
+            prmt.b32 x, x, x, 0x0020;
+            cvt.u16.u32 $0, x;
+        }
+        """,
+        "=h,f,f",
+        [even, odd],
+        dtype=gl.int16,
+        is_pure=True,
+        pack=1,
+    )

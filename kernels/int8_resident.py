@@ -27,7 +27,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.gluon_tile import blocks, gelu_by_tanh, on_hopper
+from kernels.gluon_tile import blocks, gelu_by_tanh, nearest_int8_pairs, on_hopper
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
 from kernels.matmul_tile import PROCESSORS, aligned
@@ -353,34 +353,8 @@ def _store_int8(out, y, out_inverse, GELU: gl.constexpr, GROUP: gl.constexpr):  
     if GELU:
         pairs = _gelu_int8(even, odd, 0.5 * out_inverse)
     else:
-        pairs = _int8(even * out_inverse, odd * out_inverse)
+        pairs = nearest_int8_pairs(even * out_inverse, odd * out_inverse)
     out._reinterpret(gl.int16, [2, ROWS, PAIRS], layout).index(GROUP).store(pairs)
-
-
-@gluon.jit
-def _int8(even, odd):  # type: ignore[no-untyped-def]
-    """Pairs of the nearest int8 within +-127, by float16 as in int8_epilogue."""
-    return gl.inline_asm_elementwise(
-        """
-        {
-            .reg .b32 x, most, least, no_fraction;
-            mov.b32 most, 0x57f057f0;         // 127
-            mov.b32 least, 0xd7f0d7f0;        // -127
-            mov.b32 no_fraction, 0x66006600;  // 1536
-            cvt.rn.f16x2.f32 x, $2, $1;
-            min.f16x2 x, x, most;
-            max.f16x2 x, x, least;
-            add.rn.f16x2 x, x, no_fraction;
-            prmt.b32 x, x, x, 0x0020;
-            cvt.u16.u32 $0, x;
-        }
-        """,
-        "=h,f,f",
-        [even, odd],
-        dtype=gl.int16,
-        is_pure=True,
-        pack=1,
-    )
 
 
 @gluon.jit

@@ -19,7 +19,7 @@ counts. In a stream the sums of the J steps are a ring, and only a step's own ev
 Source: naive Bayes decoding of Poisson units, Zhang et al. 1998, doi:10.1152/jn.1998.79.2.1017;
 mixtures of experts, Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79.
 
-Shapes: B samples or streams, S steps, T steps with the lead before them, Q queries a step, D width,
+Shapes: B samples or streams, S steps, T the last of them, Q queries a step, D width,
 N kinds of movement, O = 2 N outputs, U units, E events a step, J steps of events that count, P
 slots of a stream; in kernels F events of all seen steps that are walked at once.
 """
@@ -150,21 +150,19 @@ def movement_velocity_reference(
     """Plain PyTorch: what the kernel must equal.
 
     Args:
-        x_BTQD: rows of the queries at the last T steps, bfloat16 or float32; those of steps before
-            the events' first are skipped.
+        x_BTQD: rows of the queries at the last T steps, bfloat16 or float32.
         head: bfloat16 or float32.
         evidence: None where N = 1.
         events: of S steps.
 
     Returns:
-        (B, min(S, T), Q, 2) float32 velocity, in the labels' unit.
+        (B, T, Q, 2) float32 velocity, in the labels' unit.
     """
-    skipped = x_BTQD.shape[1] - events.unit_BSE.shape[1]
-    y_BSQN2 = kinds_velocity(x_BTQD[:, max(skipped, 0) :], head)
-    logits_BSN = None
+    logits_BTN = None
     if evidence is not None:
-        logits_BSN = evidence_logits(evidence, events)[:, max(-skipped, 0) :]
-    return _denormalise(mixed_velocity(y_BSQN2, logits_BSN), head)
+        earlier = events.unit_BSE.shape[1] - x_BTQD.shape[1]
+        logits_BTN = evidence_logits(evidence, events)[:, earlier:]
+    return _denormalise(mixed_velocity(kinds_velocity(x_BTQD, head), logits_BTN), head)
 
 
 def movement_velocity(
@@ -194,16 +192,15 @@ def movement_velocity_triton(
         config: how to cut the work; velocity_config's if not given.
 
     Returns:
-        (B, min(S, T), Q, 2) float32.
+        (B, T, Q, 2) float32.
 
     Raises:
         ValueError: several kinds without evidence, or shapes that do not fit each other.
     """
-    n_samples, n_given, n_queries, dim = x_BTQD.shape
+    n_samples, asked, n_queries, dim = x_BTQD.shape
     n_steps = events.unit_BSE.shape[1]
-    asked = min(n_given, n_steps)
     kinds = _kinds(head, evidence, dim)
-    if len(events.unit_BSE) != n_samples:
+    if len(events.unit_BSE) != n_samples or asked > n_steps:
         raise ValueError(f"rows {tuple(x_BTQD.shape)}, events {tuple(events.unit_BSE.shape)}")
     steps = evidence.steps if evidence else 1
     config = config or velocity_config(kinds, dim, steps)
@@ -214,7 +211,6 @@ def movement_velocity_triton(
             *_pointers(head, evidence, events),
             out,
             n_steps,
-            n_given,
             asked,
             events.unit_BSE.shape[2],
             head.eps,
@@ -544,7 +540,7 @@ def _load_head(  # type: ignore[no-untyped-def]
 
 # Sizes that vary from call to call must not make new kernels: they have no bearing on alignment.
 @triton.jit(  # type: ignore[untyped-decorator]
-    do_not_specialize=["n_steps", "n_given", "asked", "n_events"]
+    do_not_specialize=["n_steps", "asked", "n_events"]
 )
 def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     x_ptr,
@@ -561,7 +557,6 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     count_ptr,
     out_ptr,
     n_steps,
-    n_given,
     asked,
     n_events,
     eps,
@@ -587,9 +582,8 @@ def _movement_velocity_kernel(  # type: ignore[no-untyped-def]
     wait_for_inputs(PDL)
     sample = tl.program_id(0) // asked
     first = sample * n_steps
-    from_last = asked - tl.program_id(0) % asked
-    row = (first + n_steps - from_last).to(tl.int64)
-    x_row_ptr = x_ptr + ((sample + 1) * n_given - from_last).to(tl.int64) * (Q * D)
+    row = (first + n_steps - asked + tl.program_id(0) % asked).to(tl.int64)
+    x_row_ptr = x_ptr + tl.program_id(0).to(tl.int64) * (Q * D)
     x_D = tl.load(x_row_ptr + d, d < D, 0.0)
     if EVIDENCE:
         said_N = _said(

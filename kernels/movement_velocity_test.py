@@ -40,13 +40,12 @@ class Arguments(NamedTuple):
     def exact(self) -> Tensor:
         """The formula in float64, a step at a time."""
         n_samples, n_steps, _ = self.events.unit_BSE.shape
-        lead = self.x_BTQD.shape[1] - n_steps
         y_BTQN2 = self._kinds_velocity()
         velocity = torch.zeros(n_samples, n_steps, self.x_BTQD.shape[2], 2, device=DEVICE).double()
         for b in range(n_samples):
             for s in range(n_steps):
                 share_N = self._logits(b, s).softmax(0)
-                velocity[b, s] = torch.einsum("n,qna->qa", share_N, y_BTQN2[b, lead + s])
+                velocity[b, s] = torch.einsum("n,qna->qa", share_N, y_BTQN2[b, s])
         return velocity * self.head.scale_2.double() + self.head.mean_2.double()
 
     def _kinds_velocity(self) -> Tensor:
@@ -98,7 +97,6 @@ def _arguments(
     kinds: int = 8,
     *,
     shape: tuple[int, int, int, int] = (2, 5, 1, 32),
-    lead: int = 1,
     width: int = 6,
     steps: int = 3,
     dtype: torch.dtype = torch.float32,
@@ -120,7 +118,7 @@ def _arguments(
     )
     told = normal(UNITS, kinds, dtype=torch.float32) / 8
     evidence = op.SpikeEvidence(told, normal(kinds), steps) if kinds > 1 else None
-    x_BTQD = normal(n_samples, lead + n_steps, n_queries, dim)
+    x_BTQD = normal(n_samples, n_steps, n_queries, dim)
     return Arguments(x_BTQD, head, evidence, _events(n_samples, n_steps, width, index))
 
 
@@ -139,10 +137,9 @@ class Stream:
 
     def step(self, form: Any, step: int, **options: Any) -> Tensor:
         """The velocity (B, Q, 2) of a step, counted from 0."""
-        x_BTQD, head, evidence, events = self.arguments
-        lead = x_BTQD.shape[1] - events.unit_BSE.shape[1]
+        x_BTQD, head, evidence, _ = self.arguments
         velocity: Tensor = form(
-            x_BTQD[:, lead + step],
+            x_BTQD[:, step],
             head,
             evidence,
             self.said_PJN,
@@ -174,11 +171,10 @@ def test_equals_the_formula(form: Any, kinds: int, n_queries: int) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("lead", [0, 2])
 @pytest.mark.parametrize("steps", [1, 8])
 @torch.no_grad()
-def test_any_lead_and_number_of_steps(form: Any, lead: int, steps: int) -> None:
-    arguments = _arguments(lead=lead, steps=steps, index=torch.int32)
+def test_any_number_of_steps(form: Any, steps: int) -> None:
+    arguments = _arguments(steps=steps, index=torch.int32)
     _assert_equal(form(*arguments), arguments.exact())
 
 
@@ -186,7 +182,7 @@ def test_any_lead_and_number_of_steps(form: Any, lead: int, steps: int) -> None:
 @pytest.mark.parametrize("last", [1, 4])
 @torch.no_grad()
 def test_the_last_steps_alone(form: Any, last: int) -> None:
-    arguments = _arguments(lead=0)
+    arguments = _arguments()
     some = arguments._replace(x_BTQD=arguments.x_BTQD[:, -last:])
     _assert_equal(form(*some), arguments.exact()[:, -last:])
 
@@ -236,7 +232,7 @@ def test_nothing_to_decode(form: Any, shape: tuple[int, int, int, int]) -> None:
     arguments = _arguments()
     n_samples, n_steps, n_queries, _ = shape
     empty = arguments._replace(
-        x_BTQD=arguments.x_BTQD[:n_samples, : n_steps + 1, :n_queries],
+        x_BTQD=arguments.x_BTQD[:n_samples, :n_steps, :n_queries],
         events=EventColumns(*(c[:n_samples, :n_steps] for c in arguments.events)),
     )
     assert form(*empty).shape == (*shape[:3], 2)
@@ -306,6 +302,9 @@ def test_kinds_need_evidence_and_shapes_must_fit() -> None:
         op.movement_velocity_triton(*arguments._replace(evidence=None))
     with pytest.raises(ValueError, match="rows"):
         op.movement_velocity_triton(*arguments._replace(x_BTQD=arguments.x_BTQD[:1]))
+    with pytest.raises(ValueError, match="rows"):
+        more = arguments.x_BTQD.repeat(1, 2, 1, 1)
+        op.movement_velocity_triton(*arguments._replace(x_BTQD=more))
     stream = Stream(arguments)
     stream.said_PJN = None
     with pytest.raises(ValueError, match="sums"):

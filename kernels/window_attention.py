@@ -4,19 +4,22 @@ Formula: a latent of step s attends every latent of steps s - window + 1 .. s, i
 
     out = softmax(q k^T / sqrt(K)) v over those keys.
 
+Before the first step there may be a start: one step of keys, the same for every sample.
+
 The plain form's blocks of `window` queries see their own and the previous block's keys, so the
 cost is linear in the length of the session (Beltagy et al. 2020, "Longformer", arXiv:2004.05150).
 It writes padded copies of blocks, and a mask. The kernel reads q, k and v in place, visits only
 tiles of keys inside the window, never holds scores in memory, and masks only tiles at an edge of
-the window (Dao 2023, "FlashAttention-2", arXiv:2307.08691). Where the queries are too few to fill
-the chip, a tile holds all the keys that a program reads, so that they are in flight at once.
+the window (Dao 2023, "FlashAttention-2", arXiv:2307.08691). The start is a tile of its own.
+Where the queries are too few to fill the chip, a tile holds all the keys that a program reads, so
+that they are in flight at once.
 
 Shapes: B samples, S steps, M queries a step, L keys a step, H heads of width K; a row is one query
 or key of one step, R of them a sample.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -25,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels import whole_window
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
@@ -32,6 +36,25 @@ from kernels.quantize_rows import clipped_int8, quantize_with_reference
 
 LOG2_E = 1.4426950408889634
 _TMA_ALIGNMENT = 16
+# The tensor cores' least depth of a product.
+_LEAST_KEYS = 16
+
+
+class KeysValues(NamedTuple):
+    """What a step is seen by.
+
+    Attributes:
+        k_LHK: its keys, contiguous for the kernel.
+        v_LHK: its values, likewise.
+    """
+
+    k_LHK: Tensor
+    v_LHK: Tensor
+
+    @classmethod
+    def of(cls, k_11LHK: Tensor, v_11LHK: Tensor) -> "KeysValues":
+        """Those of a session of one step."""
+        return cls(k_11LHK[0, 0].contiguous(), v_11LHK[0, 0].contiguous())
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,7 @@ def window_attention_reference(
     v_BSLHK: Tensor,
     *,
     window: int,
+    start: KeysValues | None = None,
     out_scale: float | None = None,
 ) -> Tensor:
     """Plain PyTorch, dense attention inside blocks: what the kernel must equal.
@@ -68,6 +92,7 @@ def window_attention_reference(
         k_BSLHK: L keys at each step.
         v_BSLHK: L values at each step.
         window: steps that a query sees, its own included.
+        start: what the step before the first is seen by, or None.
         out_scale: the scale of an int8 result, or None.
 
     Returns:
@@ -80,20 +105,14 @@ def window_attention_reference(
     n_key = k_BSLHK.shape[2]
     block = min(window, n_steps)
     n_blocks = -(-n_steps // block)
-    tail = n_blocks * block - n_steps
-
-    def blocks(x: Tensor, lead: int) -> Tensor:
-        x = F.pad(x, (0, 0) * 3 + (lead, tail))
-        blocked: Tensor = x.unflatten(1, (-1, block))
-        return blocked
-
-    q = blocks(q_BSMHK, 0)
-    if n_blocks == 1:
-        k, v = blocks(k_BSLHK, 0), blocks(v_BSLHK, 0)
-    else:
-        k, v = (blocks(x, block) for x in (k_BSLHK, v_BSLHK))
-        k, v = (torch.cat((x[:, :-1], x[:, 1:]), 2) for x in (k, v))
-    mask = _block_mask(block, n_blocks, window, q.device)
+    # Steps before a block's own that it sees, too. Before the first block's, only a start exists.
+    lead = block if n_blocks > 1 else int(start is not None)
+    q = F.pad(q_BSMHK, (0, 0) * 3 + (0, n_blocks * block - n_steps)).unflatten(1, (-1, block))
+    k, v = (
+        _led_blocks(x, before, block, lead)
+        for x, before in zip((k_BSLHK, v_BSLHK), start or (None, None), strict=True)
+    )
+    mask = _block_mask(block, n_blocks, window, lead, int(start is not None), q.device)
     mask = mask.repeat_interleave(n_query, 1).repeat_interleave(n_key, 2)
     # Blocks become samples: with more than four dimensions PyTorch has no fused attention.
     q, k, v = (x.flatten(2, 3).flatten(0, 1).transpose(1, 2) for x in (q, k, v))
@@ -110,13 +129,14 @@ def window_attention(
     v_BSLHK: Tensor,
     *,
     window: int,
+    start: KeysValues | None = None,
     out_scale: float | None = None,
 ) -> Tensor:
     """The form for the case at hand; arguments as the reference's."""
     form = window_attention_reference
     if form_for(q_BSMHK, wins=kernel_serves(q_BSMHK)) == "triton":
         form = window_attention_triton
-    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window, out_scale=out_scale)
+    return form(q_BSMHK, k_BSLHK, v_BSLHK, window=window, start=start, out_scale=out_scale)
 
 
 def window_attention_triton(
@@ -125,6 +145,7 @@ def window_attention_triton(
     v_BSLHK: Tensor,
     *,
     window: int,
+    start: KeysValues | None = None,
     out_scale: float | None = None,
     config: WindowConfig | None = None,
 ) -> Tensor:
@@ -137,17 +158,23 @@ def window_attention_triton(
         k_BSLHK: of q's type.
         v_BSLHK: of q's type.
         window: steps that a query sees, its own included.
+        start: as the reference's, of k's type. No kernel that is still running may be writing it.
         out_scale: the scale of an int8 result, or None.
-        config: how to cut the work; by default what suits the shape.
+        config: how to cut the work; by default what suits the shape, and where it is faster
+            whole_window's kernel.
 
     Returns:
         (B, S, M, H, K), contiguous, of as many steps as there are queries for.
 
     Raises:
-        ValueError: the kernel does not serve such types, strides or width of head, or queries are
-            of more steps than keys.
+        ValueError: the kernel does not serve such types, strides or width of head, queries are of
+            more steps than keys, or the start is not one step of keys, contiguous.
     """
-    check_served(q_BSMHK, k_BSLHK, v_BSLHK)
+    check_served(q_BSMHK, k_BSLHK, v_BSLHK, *(start or ()))
+    for x in start or ():
+        if x.shape != k_BSLHK.shape[2:] or not x.is_contiguous():
+            expected = tuple(k_BSLHK.shape[2:])
+            raise ValueError(f"a start {tuple(x.shape)}, expected a contiguous one {expected}")
     lead = k_BSLHK.shape[1] - q_BSMHK.shape[1]
     if lead < 0:
         raise ValueError(f"queries of {q_BSMHK.shape[1]} steps, but keys of {k_BSLHK.shape[1]}")
@@ -155,6 +182,11 @@ def window_attention_triton(
     n_key = k_BSLHK.shape[2]
     out = torch.empty(q_BSMHK.shape, device=q_BSMHK.device, dtype=read_type(q_BSMHK, out_scale))
     if not out.numel():
+        return out
+    exponent = head_dim**-0.5 * LOG2_E
+    if config is None and start and whole_window.serves(q_BSMHK, k_BSLHK, v_BSLHK, window):
+        inputs = q_BSMHK, k_BSLHK, v_BSLHK
+        whole_window.whole_window(*inputs, start, window, out_scale, exponent, out)
         return out
     config = config or window_config(
         n_batch * n_heads, n_steps * n_query, (window + 16 // n_query) * n_key, q_BSMHK.dtype
@@ -166,10 +198,11 @@ def window_attention_triton(
         q,
         _tiles(k, config.block_keys) if tma else k,
         _tiles(v, config.block_keys) if tma else v,
+        *(start or (None, None)),
         out,
         lead + n_steps,
         lead,
-        head_dim**-0.5 * LOG2_E,
+        exponent,
         0.0 if out_scale is None else 1.0 / out_scale,
         *q.stride()[:3],
         *k.stride()[:3],
@@ -182,6 +215,7 @@ def window_attention_triton(
         DOT=product_type(q),
         BLOCK_ROWS=config.block_rows,
         BLOCK_KEYS=config.block_keys,
+        START=0 if start is None else max(triton.next_power_of_2(n_key), _LEAST_KEYS),
         INT8=out_scale is not None,
         TMA=tma,
         num_warps=config.warps,
@@ -203,13 +237,11 @@ def window_config(n_sequences: int, n_rows: int, n_keys: int, dtype: torch.dtype
     if dtype == torch.float32:
         # Products of float32 run outside the tensor cores, in registers.
         return WindowConfig(16, 32, warps=4, stages=2)
-    # Large blocks read the keys less often, but must be enough to fill the chip.
-    if n_rows >= 128 and n_sequences * triton.cdiv(n_rows, 64) >= 512:
-        return WindowConfig(64, 64, warps=4, stages=2, tma=True)
-    if n_sequences * triton.cdiv(n_rows, 16) >= 512:
-        return WindowConfig(16, 64, warps=1, stages=2)
-    # Few programs, or few queries: what counts is to have many loads in flight at once.
-    return WindowConfig(64 if n_rows >= 128 else 16, 128, warps=4, stages=2)
+    rows, warps = (64, 4) if n_rows >= 128 else (16, 1)
+    if n_sequences * triton.cdiv(n_rows, rows) >= 512:
+        return WindowConfig(rows, 64, warps=warps, stages=2, tma=rows == 64)
+    # Few programs: what counts is to have many loads in flight at once.
+    return WindowConfig(rows, 128, warps=4, stages=2)
 
 
 def kernel_serves(x_K: Tensor) -> bool:
@@ -247,14 +279,29 @@ def _tiles(x_BRHK: Tensor, block_keys: int) -> Any:
     return TensorDescriptor.from_tensor(x_BRHK.transpose(1, 2), [1, 1, block_keys, head_dim])
 
 
-def _block_mask(block: int, n_blocks: int, window: int, device: torch.device) -> Tensor:
-    """(n_blocks, block, keys) True where a query step may attend a key step."""
-    lead = 0 if n_blocks == 1 else block
+def _led_blocks(x_BSLHK: Tensor, start_LHK: Tensor | None, block: int, lead: int) -> Tensor:
+    """(B, blocks, lead + block, L, H, K) blocks of steps, each behind those before it."""
+    tail = -x_BSLHK.shape[1] % block
+    front = lead
+    if start_LHK is not None:
+        x_BSLHK = torch.cat((start_LHK.expand(len(x_BSLHK), 1, -1, -1, -1), x_BSLHK), 1)
+        front -= 1
+    x = F.pad(x_BSLHK, (0, 0) * 3 + (front, tail))
+    if x.shape[1] == lead + block:
+        return x[:, None]
+    x = x.unflatten(1, (-1, block))
+    return torch.cat((x[:, :-1], x[:, 1:]), 2)
+
+
+def _block_mask(
+    block: int, n_blocks: int, window: int, lead: int, starts: int, device: torch.device
+) -> Tensor:
+    """(n_blocks, block, lead + block) True where a query step may attend a key step."""
     query = torch.arange(block, device=device)[:, None] + lead
     key = torch.arange(block + lead, device=device)
     mask = ((key <= query) & (key > query - window)).expand(n_blocks, -1, -1).clone()
-    # Before the first block lies padding, not steps.
-    mask[0, :, :lead] = False
+    # Before the first block lies padding, and at its end the start.
+    mask[0, :, : lead - starts] = False
     return mask
 
 
@@ -293,6 +340,8 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     q_ptr,
     k_ref,
     v_ref,
+    start_k_ptr,
+    start_v_ptr,
     out_ptr,
     n_steps,
     lead,
@@ -315,6 +364,7 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     DOT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    START: tl.constexpr,
     INT8: tl.constexpr,
     TMA: tl.constexpr,
     PDL: tl.constexpr,
@@ -342,6 +392,13 @@ def _window_kernel(  # type: ignore[no-untyped-def]
     full_from = tl.maximum(last_step - WINDOW + 1, 0) * L
     full_to = (first_step + 1) * L
 
+    if START:
+        # No kernel is writing it: it may come before whatever the kernel before still does.
+        at_start = tl.arange(0, START)
+        start_place = (at_start * H + head)[:, None] * K + column[None, :]
+        start_exists = (at_start < L)[:, None]
+        start_k = tl.load(start_k_ptr + start_place, start_exists, 0.0).to(DOT)
+        start_v = tl.load(start_v_ptr + start_place, start_exists, 0.0).to(DOT)
     wait_for_inputs(PDL)
     q_block = q_ptr + batch * q_b + head * q_h + first_row.to(tl.int64) * q_r
     q = tl.load(q_block + offset[:, None] * q_r + column[None, :], exists, 0.0).to(DOT)
@@ -368,6 +425,12 @@ def _window_kernel(  # type: ignore[no-untyped-def]
             seen = (at_key >= seen_from) & (at_key < seen_to)
             scores = tl.where(seen, scores, float("-inf"))
         acc, total, peak = online_softmax(scores, v.to(DOT), acc, total, peak, scale)
+    if START:
+        # Last, as its score would hold up the loop's loads.
+        scores = tl.dot(q, tl.trans(start_k), input_precision="ieee")
+        seen = (at_start < L)[None, :] & (step < WINDOW - 1)[:, None]
+        scores = tl.where(seen, scores, float("-inf"))
+        acc, total, peak = online_softmax(scores, start_v, acc, total, peak, scale)
 
     out_block = out_ptr + ((batch * (n_steps - lead) * M + first_row) * H + head) * K
     place = out_block + offset[:, None] * (H * K) + column[None, :]

@@ -1,5 +1,6 @@
 """Window and step attention against dense attention under an explicit mask."""
 
+import functools
 import math
 import os
 from typing import Any
@@ -23,10 +24,19 @@ TMA = op.WindowConfig(block_rows=64, block_keys=64, warps=4, stages=2, tma=True)
 Shape = tuple[int, int, int, int, int, int]
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+def _dense(
+    q: Tensor, k: Tensor, v: Tensor, window: int, start: op.KeysValues | None = None
+) -> Tensor:
     steps, m, n = q.shape[1], q.shape[2], k.shape[2]
     at_q = torch.arange(steps, device=q.device).repeat_interleave(m)[:, None]
-    at_k = torch.arange(steps, device=q.device).repeat_interleave(n)
+    at_k = torch.arange(steps, device=q.device)
+    if start is not None:
+        k, v = (
+            torch.cat((x.to(y).expand(len(y), 1, -1, -1, -1), y), 1)
+            for x, y in zip(start, (k, v), strict=True)
+        )
+        at_k = torch.arange(-1, steps, device=q.device)
+    at_k = at_k.repeat_interleave(n)
     mask = (at_k <= at_q) & (at_k > at_q - window)
     scores = torch.einsum("bqhk,behk->bhqe", q.flatten(1, 2), k.flatten(1, 2)) / q.shape[-1] ** 0.5
     weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
@@ -42,10 +52,12 @@ def _qkv(steps: int, m: int = 2, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 8, 13])
 @pytest.mark.parametrize("window", [1, 4])
-def test_reference_equals_dense_attention(steps: int, window: int) -> None:
+@pytest.mark.parametrize("starts", [False, True])
+def test_reference_equals_dense_attention(steps: int, window: int, starts: bool) -> None:
     q, k, v = _qkv(steps)
-    read = op.window_attention_reference(q, k, v, window=window)
-    torch.testing.assert_close(read, _dense(q, k, v, window))
+    start = op.KeysValues(*torch.randn(2, 3, 2, 4, dtype=torch.float64)) if starts else None
+    read = op.window_attention_reference(q, k, v, window=window, start=start)
+    torch.testing.assert_close(read, _dense(q, k, v, window, start))
 
 
 def test_step_form_is_the_last_step_whatever_the_order_of_keys() -> None:
@@ -67,14 +79,22 @@ class Case:
         self.q, self.k, self.v = packed.unbind(3)
         if m != n:
             self.q = torch.randn(batch, steps, m, heads, dim, device=DEVICE).to(dtype)
+        self.start: op.KeysValues | None = None
+
+    def begin(self) -> None:
+        """Puts a start before the first step."""
+        like = self.k[0, 0]
+        self.start = op.KeysValues(torch.randn_like(like), torch.randn_like(like))
 
     def fused(self, window: int, config: op.WindowConfig | None = None) -> Tensor:
         """The kernel's answer."""
-        return op.window_attention_triton(self.q, self.k, self.v, window=window, config=config)
+        return op.window_attention_triton(
+            self.q, self.k, self.v, window=window, start=self.start, config=config
+        )
 
     def exact(self, window: int) -> Tensor:
         """Dense attention in float64."""
-        return _dense(self.q.double(), self.k.double(), self.v.double(), window)
+        return _dense(self.q.double(), self.k.double(), self.v.double(), window, self.start)
 
 
 @pytest.fixture(autouse=True)
@@ -134,16 +154,47 @@ def test_bfloat16_is_within_its_rounding(
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
 @pytest.mark.parametrize("last", [1, 3])
 @pytest.mark.parametrize("config", [None, TALL, TMA])
+@pytest.mark.parametrize("starts", [False, True])
 @torch.no_grad()
 def test_queries_may_be_of_the_last_steps_alone(
-    shape: Shape, window: int, last: int, config: op.WindowConfig | None
+    shape: Shape, window: int, last: int, config: op.WindowConfig | None, starts: bool
 ) -> None:
     case = Case(shape, torch.bfloat16)
+    if starts:
+        case.begin()
     exact = case.exact(window)[:, -last:]
     case.q = case.q[:, -last:]
     _assert_close(case.fused(window, config), exact)
     wide = (x.double() for x in (case.q, case.k, case.v))
-    torch.testing.assert_close(op.window_attention_reference(*wide, window=window), exact)
+    start = None if case.start is None else op.KeysValues(*(x.double() for x in case.start))
+    read = op.window_attention_reference(*wide, window=window, start=start)
+    torch.testing.assert_close(read, exact)
+
+
+@pytest.mark.parametrize(("shape", "window"), SHAPES)
+@pytest.mark.parametrize("config", [None, SMALL, TMA])
+@torch.no_grad()
+def test_a_start_is_seen_by_the_first_steps(
+    shape: Shape, window: int, config: op.WindowConfig | None
+) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        case = Case(shape, dtype)
+        without = case.fused(window, config)
+        case.begin()
+        read = case.fused(window, config)
+        _assert_close(read, case.exact(window))
+        torch.testing.assert_close(read[:, window - 1 :], without[:, window - 1 :])
+        assert window == 1 or not torch.equal(read[:, 0], without[:, 0])
+
+
+@torch.no_grad()
+def test_a_start_of_another_shape_is_refused() -> None:
+    case = Case((1, 3, 2, 2, 1, 32))
+    case.begin()
+    assert case.start is not None
+    case.start = op.KeysValues(*(x[:1] for x in case.start))
+    with pytest.raises(ValueError, match="a start"):
+        case.fused(4)
 
 
 @torch.no_grad()
@@ -244,10 +295,13 @@ def test_nothing_asked_is_nothing_read(shape: Shape) -> None:
 @torch.no_grad()
 def test_dispatch_takes_either_form() -> None:
     case = Case((2, 6, 4, 4, 2, 32))
+    case.begin()
+    read_by = functools.partial(
+        op.window_attention, case.q, case.k, case.v, window=4, start=case.start
+    )
     for form in ("torch", "triton"):
         with forced(form):
-            read = op.window_attention(case.q, case.k, case.v, window=4)
-            steps = op.window_attention(case.q, case.k, case.v, window=4, out_scale=0.01)
+            read, steps = read_by(), read_by(out_scale=0.01)
         _assert_close(read, case.exact(4))
         assert torch.equal(steps, quantize_with_reference(read, 0.01))
 
@@ -255,9 +309,12 @@ def test_dispatch_takes_either_form() -> None:
 def test_gradients_take_the_reference() -> None:
     case = Case((1, 3, 2, 2, 1, 32))
     q = case.q.detach().clone().requires_grad_()
-    op.window_attention(q, case.k, case.v, window=4).sum().backward()
-    assert q.grad is not None
-    assert q.grad.isfinite().all()
+    start = op.KeysValues(*(torch.randn(2, 1, 32, device=DEVICE).requires_grad_() for _ in "kv"))
+    op.window_attention(q, case.k, case.v, window=4, start=start).sum().backward()
+    for leaf in (q, *start):
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.any()
 
 
 @pytest.mark.parametrize(("dim", "dtype"), [(48, torch.float32), (32, torch.float64)])

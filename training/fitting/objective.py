@@ -56,8 +56,8 @@ class Objective(nn.Module):
             return self._velocity_loss(model(batch.events, phases), batch, share)
         events = batch.events if hidden is None else hidden.batch
         latents = model.encode(events)
-        query = model.velocity_query(phases, events.unit_BSE.shape[1] + 1)
-        read_BSPD = model.read_velocity(latents, query)[:, 1:]
+        query = model.velocity_query(phases, events.unit_BSE.shape[1])
+        read_BSPD = model.read_velocity(latents, query)
         velocity = kinds_velocity(read_BSPD, model.velocity_head())
         logits = None if model.evidence is None else model.evidence(events)
         decoded = model.denormalise(mixed_velocity(velocity, logits))

@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from cortex.errors import InputError
+from cortex.latent_block import LatentBlock
 from training.fitting.objective import Objective
 
 
@@ -85,6 +86,9 @@ def shard(objective: Objective, processes: Processes, precision: str) -> bool:
     )
     for block in getattr(objective.model, "blocks", ()):
         fully_shard(block, mesh=mesh, mp_policy=policy)
+        if isinstance(block, LatentBlock):
+            # The start goes through it apart from the steps.
+            register_fsdp_forward_method(block, "begin")
     fully_shard(objective, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(objective, "decode")
     return True

@@ -51,6 +51,6 @@ def test_tokens_are_the_events_of_the_trials() -> None:
 def test_a_block_costs_six_operations_a_parameter_and_latent() -> None:
     dim, latents_a_step = 128, 2
     extra = flop_a_step(_trainer(blocks=3)) - flop_a_step(_trainer(blocks=2))
-    # Attention's own products are not counted here; a start comes before the steps.
-    latents = TRIALS * (TRIAL_STEPS + 1) * latents_a_step
+    # Attention's own products are not counted here; one start comes before all trials' steps.
+    latents = (TRIALS * TRIAL_STEPS + 1) * latents_a_step
     assert extra == pytest.approx(6 * 12 * dim**2 * latents, rel=1e-6)
