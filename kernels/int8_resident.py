@@ -31,6 +31,7 @@ from kernels.gluon_tile import blocks, gelu_by_tanh, nearest_int8_pairs, on_hopp
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
 from kernels.matmul_tile import PROCESSORS, aligned
+from kernels.product_epilogue import load_phases, turned
 from kernels.turn import turn_arguments
 
 # Rows of a group of warps, outputs of a tile, and the depth of a chunk: 128 bytes, the widest rows
@@ -268,7 +269,7 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
     else:
         scale = gl.load(scale_ptr + row)
     if HEAD:
-        cos, sin = _phases(row, column, turn, ROWS, COLUMNS, HEAD, PHASE_ROWS)
+        cos, sin = load_phases(row, column, turn, HEAD, PHASE_ROWS)
     for tile in range(tiles):
         first_column = (first_tile + tile) * COLUMNS
         weight_scale = gl.load(weight_scale_ptr + first_column + column)
@@ -295,7 +296,7 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
         mbarrier.arrive(weight_done.index(((tile + 1) * CHUNKS - 1) % STAGES), count=1)
         y = total.to(gl.float32) * scale[:, None] * weight_scale[None, :]
         if HEAD:
-            y = _turned(y, cos, sin, first_column < turned_columns, HEAD)
+            y = turned(y, cos, sin, first_column < turned_columns)
         # The tile before must have left.
         tma.store_wait(0)
         if INT8:
@@ -307,40 +308,6 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
         fence_async_shared()
         tma.async_copy_shared_to_global(out_ref, [first_row, first_column], out.index(GROUP))
     tma.store_wait(0)
-
-
-@gluon.jit  # type: ignore[untyped-decorator]
-def _phases(  # type: ignore[no-untyped-def]
-    row,
-    column,
-    turn,
-    ROWS: gl.constexpr,
-    COLUMNS: gl.constexpr,
-    HEAD: gl.constexpr,
-    PHASE_ROWS: gl.constexpr,
-):
-    """(ROWS, HEAD / 2) cosines and sines, in the layout of a tile's pairs."""
-    cos_ptr, sin_ptr, n_phases, _ = turn
-    phase = row // PHASE_ROWS % n_phases
-    place = phase[:, None] * (HEAD // 2) + (column % HEAD // 2)[None, :]
-    place, _ = place.reshape([ROWS, COLUMNS // HEAD, HEAD // 2, 2]).split()
-    # Alike for all heads.
-    place = gl.max(place, 1)
-    return gl.load(cos_ptr + place), gl.load(sin_ptr + place)
-
-
-@gluon.jit  # type: ignore[untyped-decorator]
-def _turned(y, cos, sin, turns, HEAD: gl.constexpr):  # type: ignore[no-untyped-def]
-    """A tile with its pairs of columns turned, if it turns."""
-    ROWS: gl.constexpr = y.shape[0]
-    COLUMNS: gl.constexpr = y.shape[1]
-    if turns:
-        even, odd = y.reshape([ROWS, COLUMNS // HEAD, HEAD // 2, 2]).split()
-        c = cos.expand_dims(1)
-        s = sin.expand_dims(1)
-        turned = gl.join(even * c - odd * s, odd * c + even * s)
-        y = gl.convert_layout(turned.reshape([ROWS, COLUMNS]), y.type.layout)
-    return y
 
 
 @gluon.jit  # type: ignore[untyped-decorator]

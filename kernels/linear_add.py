@@ -53,6 +53,7 @@ from kernels.matmul_tile import (
     tile_origin,
     with_stages_for,
 )
+from kernels.product_epilogue import Added
 
 # What a reader of the squares may have to add up for a row.
 MOST_PARTS = 64
@@ -214,7 +215,7 @@ def linear_add_triton(
     if out.numel():
         residual = _placed(residual_RN, x_MK.dim(), columns)
         if first:
-            follows = weight_first.Added(*residual, squares_MP)
+            follows = Added(*residual, squares_MP)
             out_MN = out.view(-1, columns)
             weight_first.weight_first(x, weight_NK, follows, _FIRST_COLUMNS, out_MN)
         elif tile.whole:

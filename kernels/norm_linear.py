@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from triton.language.extra.cuda import gdc_launch_dependents
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels import weight_first
+from kernels import resident_rows, weight_first
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import (
@@ -59,6 +59,7 @@ from kernels.matmul_tile import (
     tile_origin,
     with_stages_for,
 )
+from kernels.product_epilogue import Normed
 from kernels.turn import Turn, check_turn, load_phases, turn_options, turn_pairs, turned_reference
 
 Activation = Literal["gelu"]
@@ -206,10 +207,13 @@ def norm_linear_triton(
         raise ValueError(f"out must be contiguous and {shape}")
     if out.numel():
         out_MN = out.view(-1, columns)
-        first = config is None and weight_first.serves(x, weight_ND, _FIRST_COLUMNS, turn)
-        if first and squares_MP is not None:
-            follows = weight_first.Normed(squares_MP, eps, activation == "gelu", turn)
+        follows = None
+        if config is None and squares_MP is not None:
+            follows = Normed(squares_MP, eps, activation == "gelu", turn)
+        if follows and weight_first.serves(x, weight_ND, _FIRST_COLUMNS, turn):
             weight_first.weight_first(x, weight_ND, follows, _FIRST_COLUMNS, out_MN)
+        elif follows and aligned(out_MN) and resident_rows.serves(x, weight_ND, turn):
+            resident_rows.resident_rows(x, weight_ND, follows, out_MN)
         else:
             tile = config or _tile(x, columns)
             _launch(x, weight_ND, eps, activation, squares_MP, turn, tile, out_MN)

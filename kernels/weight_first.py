@@ -13,8 +13,6 @@ lies in the cache. It shows in a forward, which reads each weight once.
 Shapes: M rows, K width of a row, N outputs, P parts of a row.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
@@ -30,6 +28,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.gluon_tile import blocks, gelu_by_tanh, on_hopper
 from kernels.matmul_tile import PROCESSORS, aligned
+from kernels.product_epilogue import Added, Normed, load_phases, sum_of_parts, turned
 from kernels.turn import Turn, turn_arguments
 
 # With fewer rows whole-depth kernels are faster, with more those that go through tiles in a loop.
@@ -39,40 +38,6 @@ _ROWS, _CHUNK = 64, 128
 _SHARED_BYTES = 226 * 1024
 _CHUNK_BYTES = 2 * _ROWS * _CHUNK
 _LEAST_STAGES = 2
-
-
-@dataclass(frozen=True)
-class Normed:
-    """What follows in norm_linear.
-
-    Attributes:
-        squares_MP: (M, P) float32 contiguous, sums of squares of the parts of every row.
-        eps: added to the mean square.
-        gelu: whether GELU follows.
-        turn: how the leading columns turn, or None.
-    """
-
-    squares_MP: Tensor
-    eps: float
-    gelu: bool = False
-    turn: Turn | None = None
-
-
-@dataclass(frozen=True)
-class Added:
-    """What follows in linear_add.
-
-    Attributes:
-        residual: in blocks of contiguous rows.
-        rows: rows of a block.
-        step: numbers from where one block begins to where the next does, 0 if it comes again.
-        squares_MP: (M, P) float32 contiguous, to write the results' sums of squares to.
-    """
-
-    residual: Tensor
-    rows: int
-    step: int
-    squares_MP: Tensor
 
 
 def stages_for(rows: int, columns: int, depth: int, width: int) -> int:
@@ -200,16 +165,16 @@ def _weight_first_kernel(  # type: ignore[no-untyped-def]
     for chunk in gl.static_range(STAGES):
         _load_rows(chunk, first_row, x_ref, x, x_here)
     if squares_ptr is not None:
-        squares = _squares(squares_ptr, first_row, rows, ROWS, PARTS)
+        # A row a thread.
+        each = first_row + gl.arange(0, ROWS, gl.BlockedLayout([1], [32], [4], [0]))
+        squares = sum_of_parts(squares_ptr, gl.minimum(each, rows - 1), PARTS)
         factor = gl.convert_layout(gl.rsqrt(squares / (CHUNKS * CHUNK) + eps), row.type.layout)
     if residual_ptr is not None:
         place = inside // block_rows * block_step + inside % block_rows * columns
         residual = gl.load(residual_ptr + place[:, None] + column[None, :])
     if HEAD:
-        place = (inside // PHASE_ROWS % n_phases)[:, None] * (HEAD // 2)
-        place, _ = (place + (column % HEAD // 2)[None, :]).reshape([ROWS, COLUMNS // 2, 2]).split()
-        cos = gl.load(cos_ptr + place)
-        sin = gl.load(sin_ptr + place)
+        turn = (cos_ptr, sin_ptr, n_phases, turned_columns)
+        cos, sin = load_phases(inside, column, turn, HEAD, PHASE_ROWS)
     y = gl.zeros([ROWS, COLUMNS], gl.float32, sums)
     mbarrier.wait(weight_here.index(0), 0)
     for chunk in gl.static_range(CHUNKS):
@@ -227,7 +192,7 @@ def _weight_first_kernel(  # type: ignore[no-untyped-def]
     if GELU:
         y = gelu_by_tanh(y)
     if HEAD:
-        y = _turned(y, cos, sin, first_column < turned_columns)
+        y = turned(y, cos, sin, first_column < turned_columns)
     if residual_ptr is not None:
         y += residual.to(gl.float32)
     out = y.to(gl.bfloat16)
@@ -246,25 +211,3 @@ def _load_rows(chunk: gl.constexpr, first_row, x_ref, x, x_here):  # type: ignor
     mbarrier.expect(x_here.index(stage), x_ref.block_type.nbytes)
     at = [first_row, chunk * x_ref.block_shape[1]]
     tma.async_copy_global_to_shared(x_ref, at, x_here.index(stage), x.index(stage))
-
-
-@gluon.jit  # type: ignore[untyped-decorator]
-def _squares(squares_ptr, first_row, rows, ROWS: gl.constexpr, PARTS: gl.constexpr):  # type: ignore[no-untyped-def]
-    """(ROWS,) the sums of all parts, which a thread loads together."""
-    total = gl.zeros([ROWS], gl.float32, gl.BlockedLayout([1], [32], [4], [0]))
-    row = gl.minimum(first_row + gl.arange(0, ROWS, total.type.layout), rows - 1)
-    for part in gl.static_range(PARTS):
-        total += gl.load(squares_ptr + row * PARTS + part)
-    return total
-
-
-@gluon.jit
-def _turned(y, cos, sin, turns):  # type: ignore[no-untyped-def]
-    """A tile with its pairs of columns turned, if it turns."""
-    ROWS: gl.constexpr = y.shape[0]
-    COLUMNS: gl.constexpr = y.shape[1]
-    if turns:
-        even, odd = y.reshape([ROWS, COLUMNS // 2, 2]).split()
-        turned = gl.join(even * cos - odd * sin, odd * cos + even * sin)
-        y = gl.convert_layout(turned.reshape([ROWS, COLUMNS]), y.type.layout)
-    return y

@@ -11,6 +11,7 @@ from kernels import weight_first as op
 from kernels.gluon_compilation_for_tests import check_compiles
 from kernels.linear_add import linear_add_triton
 from kernels.norm_linear import norm_linear_triton
+from kernels.product_epilogue import Added, Normed
 from kernels.turn import Turn, turned_reference
 
 HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
@@ -103,7 +104,7 @@ def test_a_normed_product_compiles_for_hopper(
     depth: int, columns: int, gelu: bool, head: int
 ) -> None:
     x, weight = _matrices(264, depth, columns)
-    follows = op.Normed(_squares(x, 4), EPS, gelu, _turn(columns // 3 * 2, head) if head else None)
+    follows = Normed(_squares(x, 4), EPS, gelu, _turn(columns // 3 * 2, head) if head else None)
     out = _poisoned(264, columns)
     check_compiles(lambda: op.weight_first(x, weight, follows, 64, out))
 
@@ -113,7 +114,7 @@ def test_a_normed_product_compiles_for_hopper(
 def test_an_added_product_compiles_for_hopper(depth: int) -> None:
     x, weight = _matrices(264, depth, 512)
     out = _poisoned(264, 512)
-    follows = op.Added(out, 264, 0, torch.zeros(264, 16))
+    follows = Added(out, 264, 0, torch.zeros(264, 16))
     check_compiles(lambda: op.weight_first(x, weight, follows, 32, out))
 
 
