@@ -111,6 +111,7 @@ def _tokenizer(events: int) -> Case:
     unit, phase, value = (torch.randint(rows, (events,), device="cuda") for rows in TOKENS)
     gamma = _bf16(D)
     compiled = torch.compile(token_embedding_reference)
+    out = torch.empty(events, D, device="cuda", dtype=gamma.dtype)
     wide = u.double(), p.double(), c.double()
     return Case(
         name=f"tokenizer/{events}x{D}",
@@ -118,6 +119,7 @@ def _tokenizer(events: int) -> Case:
         baselines={
             "PyTorch": lambda: token_embedding_reference(unit, phase, value, (u, p, c), gamma, EPS),
             "torch.compile": lambda: compiled(unit, phase, value, (u, p, c), gamma, EPS),
+            "writing zeros": lambda: out.zero_(),
         },
         bytes=events * (D * 2 + 3 * 8),
         exact=lambda: token_embedding_reference(unit, phase, value, wide, gamma.double(), EPS),
@@ -247,10 +249,13 @@ def _window_attention(samples: int) -> Case:
             return F.scaled_dot_product_attention(q_flat, k_flat, v_flat, attn_mask=seen)
 
     reference = window_attention.window_attention_reference
+    kernel = window_attention.window_attention_triton
+    tile = window_attention.window_config(samples * H, W * L, (W + 16 // L) * L, q.dtype)
     return Case(
         name=f"window_attention/{samples}x{W * L}",
-        kernel=lambda: window_attention.window_attention_triton(q, k, v, window=W, start=start),
+        kernel=lambda: kernel(q, k, v, window=W, start=start),
         baselines={
+            "in tiles": lambda: kernel(q, k, v, window=W, start=start, config=tile),
             "SDPA efficient": lambda: by(SDPBackend.EFFICIENT_ATTENTION),
             "SDPA cuDNN": lambda: by(SDPBackend.CUDNN_ATTENTION),
             "FlexAttention": flex_attention_work(q_flat, k_flat, v_flat, inside),

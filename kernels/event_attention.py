@@ -197,15 +197,14 @@ def reads_config(
 ) -> EventConfig:
     """Many steps a program share gathers; few steps a program make more programs."""
     # Products of float32 do not run on tensor cores, and hold their operands in registers.
-    half = dtype == torch.bfloat16
-    for pairs in (64,) if half else ():
-        programs = n_samples * n_heads * triton.cdiv(n_steps, max(1, pairs // n_latents))
-        if programs >= ENOUGH_PROGRAMS:
-            # Blocks load ahead by themselves: a pipeline would only take their room.
-            return EventConfig(pairs, events=32, warps=4, stages=1)
-    if half:
-        return EventConfig(pairs=32, events=64, warps=4, stages=1)
-    return EventConfig(pairs=16, events=16, warps=4, stages=1)
+    if dtype != torch.bfloat16:
+        return EventConfig(pairs=16, events=16, warps=4, stages=1)
+    programs = n_samples * n_heads * triton.cdiv(n_steps, max(1, 64 // n_latents))
+    # Blocks load ahead by themselves: a pipeline would only take their room.
+    if programs >= ENOUGH_PROGRAMS:
+        return EventConfig(pairs=64, events=64, warps=8, stages=1)
+    # What counts is to have all gathers of a program in flight at once.
+    return EventConfig(pairs=32, events=256, warps=8, stages=1)
 
 
 def step_config(

@@ -24,7 +24,7 @@ _LEAST = tl.constexpr(2.0**-100)
 _STEP = tl.constexpr(1.0 / 127.0)
 # Adding 1.5 * 2^23 leaves no bits for a fraction: rounds to nearest, ties to even.
 _NO_FRACTION = tl.constexpr(12582912.0)
-_ROWS_PER_PROGRAM = 4
+_ROWS_PER_PROGRAM = 8
 _ELEMENTS_PER_THREAD = 64
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels import whole_window
+from kernels import one_window
 from kernels.dependent_launch import launch_options, wait_for_inputs
 from kernels.dispatch import form_for
 from kernels.matmul_tile import product_type
@@ -160,8 +160,8 @@ def window_attention_triton(
         window: steps that a query sees, its own included.
         start: as the reference's, of k's type. No kernel that is still running may be writing it.
         out_scale: the scale of an int8 result, or None.
-        config: how to cut the work; by default what suits the shape, and where it is faster
-            whole_window's kernel.
+        config: how to cut the work; by default what suits the shape, and where they are
+            faster one of one_window's kernels.
 
     Returns:
         (B, S, M, H, K), contiguous, of as many steps as there are queries for.
@@ -184,9 +184,9 @@ def window_attention_triton(
     if not out.numel():
         return out
     exponent = head_dim**-0.5 * LOG2_E
-    if config is None and start and whole_window.serves(q_BSMHK, k_BSLHK, v_BSLHK, window):
+    if config is None and start and one_window.serves(q_BSMHK, k_BSLHK, v_BSLHK, window):
         inputs = q_BSMHK, k_BSLHK, v_BSLHK
-        whole_window.whole_window(*inputs, start, window, out_scale, exponent, out)
+        one_window.one_window(*inputs, start, window, out_scale, exponent, out)
         return out
     config = config or window_config(
         n_batch * n_heads, n_steps * n_query, (window + 16 // n_query) * n_key, q_BSMHK.dtype

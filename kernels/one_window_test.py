@@ -1,4 +1,4 @@
-"""Attention of whole windows: run on a GPU, compiled for Hopper where there is none."""
+"""Attention within one window: run on a GPU, compiled for Hopper where there is none."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import whole_window as op
+from kernels import one_window as op
 from kernels.gluon_compilation_for_tests import check_compiles
 from kernels.window_attention import KeysValues, window_attention_reference, window_attention_triton
 
@@ -14,7 +14,15 @@ HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() ==
 DEVICE = "cuda" if HAS_HOPPER else "cpu"
 needs_hopper = pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
 # (B, S, L, H, K).
-SHAPES = [(32, 32, 8, 8, 64), (40, 32, 4, 4, 64), (64, 24, 8, 2, 32), (128, 8, 16, 1, 64)]
+FEW = [
+    (1, 32, 8, 8, 64),
+    (8, 32, 8, 8, 64),
+    (3, 32, 4, 4, 64),
+    (2, 24, 8, 2, 32),
+    (2, 8, 16, 1, 64),
+]
+MANY = [(32, 32, 8, 8, 64), (70, 32, 4, 4, 64), (96, 24, 8, 2, 32), (192, 8, 16, 1, 64)]
+SHAPES = FEW + MANY
 
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -77,8 +85,9 @@ def test_a_scale_gives_int8(shape: tuple[int, ...]) -> None:
 
 
 @needs_hopper
-def test_other_samples_and_heads_do_not_matter() -> None:
-    inputs, start = _inputs((32, 32, 8, 8, 64))
+@pytest.mark.parametrize("samples", [6, 32])
+def test_other_samples_and_heads_do_not_matter(samples: int) -> None:
+    inputs, start = _inputs((samples, 32, 8, 8, 64))
     before = window_attention_triton(*inputs, window=32, start=start)
     for x in inputs:
         x[::2] = torch.nan
@@ -90,7 +99,7 @@ def test_other_samples_and_heads_do_not_matter() -> None:
 
 @needs_hopper
 def test_what_it_cannot_read_in_place_goes_elsewhere() -> None:
-    inputs, start = _inputs((32, 32, 8, 8, 64))
+    inputs, start = _inputs((6, 32, 8, 8, 64))
     q, k, v = inputs
     uneven = q, k, v.transpose(2, 3).contiguous().transpose(2, 3)
     assert not op.serves(*uneven, 32)
@@ -106,17 +115,19 @@ def test_what_it_cannot_read_in_place_goes_elsewhere() -> None:
 def test_compiles_for_hopper(shape: tuple[int, ...], out_scale: float | None) -> None:
     inputs, start = _inputs(shape)
     out = torch.empty(shape, dtype=torch.bfloat16 if out_scale is None else torch.int8)
-    check_compiles(lambda: op.whole_window(*inputs, start, shape[1], out_scale, 0.18, out))
+    check_compiles(lambda: op.one_window(*inputs, start, shape[1], out_scale, 0.18, out))
 
 
 def test_what_fits() -> None:
+    assert op.fits((1, 32, 8, 8, 64), 32)
     assert op.fits((32, 32, 8, 8, 64), 32)
+    # Too many blocks, too few heads.
+    assert not op.fits((12, 32, 8, 8, 64), 32)
     # The first step would be out of the last one's sight.
-    assert not op.fits((32, 32, 8, 8, 64), 31)
+    assert not op.fits((1, 32, 8, 8, 64), 31)
     # A step of 12 lies in two blocks; 384 rows have no room; 40 end in the middle of a block.
-    assert not op.fits((32, 16, 12, 8, 64), 32)
-    assert not op.fits((32, 48, 8, 8, 64), 48)
-    assert not op.fits((32, 33, 8, 8, 64), 64)
-    assert not op.fits((32, 32, 8, 8, 48), 32)
-    assert not op.fits((32, 4, 32, 8, 64), 32)
-    assert not op.fits((1, 32, 8, 8, 64), 32)
+    assert not op.fits((1, 16, 12, 8, 64), 32)
+    assert not op.fits((1, 48, 8, 8, 64), 48)
+    assert not op.fits((1, 33, 8, 8, 64), 64)
+    assert not op.fits((1, 32, 8, 8, 48), 32)
+    assert not op.fits((1, 4, 32, 8, 64), 32)
