@@ -59,7 +59,9 @@ def main(argv: list[str]) -> None:
 def _write(rows: list[Row]) -> None:
     """The table of what has been measured so far."""
     if MEASURED.value:
-        name = "int8_speed" if QUANTIZED.value else "decoder_speed"
+        name = "decoder_speed"
+        if QUANTIZED.value:
+            name = "int8_compiled" if COMPILED.value else "int8_speed"
         command = command_line("//cortex:benchmark", places=("measured",))
         write(measured_here(name, rows, command=command), Path(MEASURED.value))
 

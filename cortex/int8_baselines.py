@@ -17,6 +17,8 @@ from kernels.linear_add import Rows
 from kernels.quantize_rows import quantize_rows_reference
 from kernels.turn import Turn, turned_reference
 
+# Products of integers take more than 16 rows.
+_LEAST_ROWS = 32
 # What becomes of a float layer.
 Form = Callable[[nn.Linear], nn.Module]
 
@@ -33,7 +35,7 @@ class PlainNormLinear(nn.Module):
 
     def forward(self, x: Rows, turn: Turn | None = None) -> Tensor:
         """As NormLinear's."""
-        y: Tensor = self.linear(self.norm(x.x))
+        y = _of_enough_rows(self.linear, self.norm(x.x))
         if turn is not None:
             return turned_reference(y, turn)
         return y if self.activation is None else F.gelu(y, approximate="tanh")
@@ -50,7 +52,7 @@ class PlainLinearAdd(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor) -> Rows:
         """As LinearAdd's."""
-        return Rows(residual + self.linear(x))
+        return Rows(residual + _of_enough_rows(self.linear, x))
 
 
 class IntMmLinear(nn.Module):
@@ -66,7 +68,7 @@ class IntMmLinear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., N) from (..., K); on a GPU, of more than 16 rows."""
+        """(..., N) from (..., K), of _LEAST_ROWS at least."""
         q, scale = quantize_rows_reference(x)
         total = torch._int_mm(q.flatten(0, -2), self.q.t()).view(*x.shape[:-1], -1)
         return (total * scale[..., None] * self.scale).to(x.dtype)
@@ -97,14 +99,20 @@ def _with_plain_layers(model: Model, form: Form) -> Model:
     model = copy.deepcopy(model).eval()
     model.drop_masked_spikes()
     for name, layer in list(model.named_modules()):
-        # It has a single row, which products of integers do not take, and runs once a model.
-        if name == "velocity.q":
-            continue
         if isinstance(layer, NormLinear):
             model.set_submodule(name, PlainNormLinear(layer, form))
         elif isinstance(layer, LinearAdd):
             model.set_submodule(name, PlainLinearAdd(layer, form))
     return model
+
+
+def _of_enough_rows(linear: nn.Module, x_MK: Tensor) -> Tensor:
+    """What a layer makes of rows (..., K), of which it may have to be given some more."""
+    rows = x_MK.flatten(0, -2)
+    # Those of a start or a query, once a model.
+    missing = max(_LEAST_ROWS - len(rows), 0)
+    y: Tensor = linear(F.pad(rows, (0, 0, 0, missing)) if missing else x_MK)
+    return y[: len(rows)].view(*x_MK.shape[:-1], -1) if missing else y
 
 
 def _linear(weight: Tensor) -> nn.Linear:
