@@ -14,7 +14,6 @@ Shapes: M rows, K width of a row, N outputs.
 """
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -30,7 +29,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.gluon_tile import blocks, gelu_by_tanh, nearest_int8_pairs, on_hopper
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
-from kernels.matmul_tile import PROCESSORS, aligned
+from kernels.matmul_tile import aligned, stripes_for
 from kernels.product_epilogue import load_phases, turned
 from kernels.turn import turn_arguments
 
@@ -61,8 +60,8 @@ def fits(rows: int, columns: int, depth: int, epilogue: Epilogue) -> bool:
     whole = columns % _COLUMNS == 0 and depth % _CHUNK == 0 and 0 < depth <= _MOST_DEPTH
     if rows < LEAST_ROWS or not whole or epilogue.residual is not None:
         return False
-    stripes, shares, _ = _grid(rows, columns)
-    if stripes * shares < _ENOUGH_PROGRAMS:
+    stripes = stripes_for(rows, columns, _GROUPS * _ROWS, _COLUMNS)
+    if stripes.number * stripes.shares < _ENOUGH_PROGRAMS:
         return False
     if epilogue.out_scale is None and epilogue.dtype != torch.bfloat16:
         return False
@@ -95,9 +94,9 @@ def int8_resident(
         out_MN: (M, N) contiguous, to write to.
     """
     (rows, depth), columns = q_MK.shape, len(weight.q_NK)
-    stripes, shares, each = _grid(rows, columns)
+    stripes = stripes_for(rows, columns, _GROUPS * _ROWS, _COLUMNS)
     per_row = isinstance(scale_M, Tensor)
-    _resident_kernel[(stripes, shares)](
+    _resident_kernel[(stripes.number, stripes.shares)](
         blocks(q_MK, _ROWS, _CHUNK),
         blocks(weight.q_NK, _COLUMNS, _CHUNK),
         blocks(out_MN, _ROWS, _COLUMNS),
@@ -106,7 +105,7 @@ def int8_resident(
         weight.scale_N,
         rows,
         columns,
-        each,
+        stripes.tiles,
         1.0 if epilogue.out_scale is None else 1.0 / epilogue.out_scale,
         CHUNKS=depth // _CHUNK,
         STAGES=_STAGES,
@@ -119,15 +118,6 @@ def int8_resident(
         launch_pdl=True,
         **turn_arguments(epilogue.turn),
     )
-
-
-def _grid(rows: int, columns: int) -> tuple[int, int, int]:
-    """Stripes of rows, shares that a stripe's tiles are divided into, and tiles in a share."""
-    stripes = triton.cdiv(rows, _GROUPS * _ROWS)
-    tiles = columns // _COLUMNS
-    # No more programs than there are multiprocessors.
-    each = triton.cdiv(tiles, max(min(PROCESSORS // stripes, tiles), 1))
-    return stripes, triton.cdiv(tiles, each), each
 
 
 @gluon.jit  # type: ignore[untyped-decorator]

@@ -11,26 +11,18 @@ from torch.nn import functional as F
 
 from kernels import int8_resident as op
 from kernels.gluon_compilation_for_tests import check_compiles
+from kernels.hopper_for_tests import DEVICE, compiles, make_turn, needs_hopper
 from kernels.int8_epilogue import Epilogue
 from kernels.int8_weight import Int8Weight
-from kernels.turn import Turn, turned_reference
-
-HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
-DEVICE = "cuda" if HAS_HOPPER else "cpu"
-
-
-def _turn(columns: int, head: int = 64) -> Turn:
-    torch.manual_seed(3)
-    angle = 6.28 * torch.rand(5, head // 2, device=DEVICE)
-    return Turn(angle.cos(), angle.sin(), 8, columns)
+from kernels.turn import turned_reference
 
 
 def _epilogues() -> Iterator[Epilogue]:
     plain = Epilogue(torch.bfloat16)
     yield plain
     yield replace(plain, out_scale=0.05)
-    yield replace(plain, turn=_turn(256))
-    yield replace(plain, turn=_turn(128, head=32))
+    yield replace(plain, turn=make_turn(256))
+    yield replace(plain, turn=make_turn(128, head=32))
     yield replace(plain, activation="gelu")
     yield replace(plain, activation="gelu", out_scale=0.05)
 
@@ -48,7 +40,7 @@ def _poisoned(rows: int, columns: int, epilogue: Epilogue) -> Tensor:
     return torch.full((rows, columns), value, device=DEVICE, dtype=dtype)
 
 
-@pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
+@needs_hopper
 @pytest.mark.parametrize("epilogue", list(_epilogues()))
 @pytest.mark.parametrize(
     ("depth", "columns", "given"),
@@ -77,7 +69,7 @@ def test_equals_the_exact_sums_and_what_follows(
         assert (off <= 2**-5 + 0.3 / 127 * steps.abs()).all()
 
 
-@pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
+@compiles
 @pytest.mark.parametrize("epilogue", list(_epilogues()))
 @pytest.mark.parametrize("depth", [128, 512, 768])
 def test_it_compiles_for_hopper(epilogue: Epilogue, depth: int) -> None:
@@ -101,8 +93,8 @@ def test_what_it_fits() -> None:
     assert not fits(k=500)
     assert not fits(n=500)
     assert not fits(Epilogue(torch.float32))
-    assert not fits(Epilogue(torch.float32, turn=_turn(256)))
+    assert not fits(Epilogue(torch.float32, turn=make_turn(256)))
     assert fits(Epilogue(torch.float32, out_scale=0.1))
     assert not fits(replace(plain, residual=torch.zeros(512)))
-    assert not fits(replace(plain, turn=_turn(192)))
-    assert not fits(replace(plain, turn=_turn(384, head=192)), n=384)
+    assert not fits(replace(plain, turn=make_turn(192)))
+    assert not fits(replace(plain, turn=make_turn(384, head=192)), n=384)

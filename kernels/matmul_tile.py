@@ -4,7 +4,7 @@ Shapes: M rows, N columns of the output, K depth of the product.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
@@ -61,6 +61,34 @@ def with_stages_for(tile: TileT, depth: int) -> TileT:
 def programs(tile: Tile, rows: int, columns: int) -> int:
     """Tiles in a product's output."""
     return -(-rows // tile.m) * -(-columns // tile.n)
+
+
+class Stripes(NamedTuple):
+    """How a product is shared out where a program keeps a stripe of rows for all of its tiles.
+
+    Attributes:
+        number: of stripes.
+        shares: programs that a stripe's tiles are divided among.
+        tiles: of a share; the last may have fewer.
+    """
+
+    number: int
+    shares: int
+    tiles: int
+
+
+def stripes_for(rows: int, columns: int, height: int, width: int) -> Stripes:
+    """Stripes for no more programs than there are multiprocessors, if the rows allow.
+
+    Args:
+        rows: M of the product.
+        columns: N of the product, a multiple of the width.
+        height: rows of a stripe.
+        width: outputs of a tile.
+    """
+    number, tiles = -(-rows // height), columns // width
+    each = -(-tiles // max(min(PROCESSORS // number, tiles), 1))
+    return Stripes(number, -(-tiles // each), each)
 
 
 def loadable(tile: Tile, *matrices: Tensor) -> Tile:

@@ -8,11 +8,9 @@ from torch import Tensor
 
 from kernels import one_window as op
 from kernels.gluon_compilation_for_tests import check_compiles
+from kernels.hopper_for_tests import DEVICE, compiles, needs_hopper
 from kernels.window_attention import KeysValues, window_attention_reference, window_attention_triton
 
-HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
-DEVICE = "cuda" if HAS_HOPPER else "cpu"
-needs_hopper = pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
 # (B, S, L, H, K).
 FEW = [
     (1, 32, 8, 8, 64),
@@ -109,7 +107,7 @@ def test_what_it_cannot_read_in_place_goes_elsewhere() -> None:
     assert not op.serves(q[:, -1:], k, v, 32)
 
 
-@pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
+@compiles
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("out_scale", [None, 0.1])
 def test_compiles_for_hopper(shape: tuple[int, ...], out_scale: float | None) -> None:

@@ -20,7 +20,6 @@ Shapes: M rows, K width of a row, N outputs, P parts of a row.
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -34,7 +33,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.gluon_tile import blocks, gelu_of_half, on_hopper
-from kernels.matmul_tile import ENOUGH_PROGRAMS, PROCESSORS, aligned
+from kernels.matmul_tile import ENOUGH_PROGRAMS, aligned, stripes_for
 from kernels.product_epilogue import Normed, load_phases, sum_of_parts, turned
 from kernels.turn import Turn, turn_arguments
 
@@ -85,8 +84,8 @@ def fits(rows: int, columns: int, depth: int) -> bool:
     whole = columns % _COLUMNS == 0 and depth % _CHUNK == 0 and 0 < depth <= _MOST_DEPTH
     if rows < LEAST_ROWS or not whole:
         return False
-    stripes, shares, _ = _grid(rows, columns)
-    return stripes * shares >= ENOUGH_PROGRAMS
+    stripes = stripes_for(rows, columns, _GROUPS * _ROWS, _COLUMNS)
+    return stripes.number * stripes.shares >= ENOUGH_PROGRAMS
 
 
 def serves(x_MK: Tensor, weight_NK: Tensor, turn: Turn | None = None) -> bool:
@@ -122,18 +121,18 @@ def resident_rows(
         plan: how to go about it; by default what suits what follows.
     """
     (rows, depth), columns = x_MK.shape, len(weight_NK)
-    stripes, shares, each = _grid(rows, columns)
+    stripes = stripes_for(rows, columns, _GROUPS * _ROWS, _COLUMNS)
     chunks = depth // _CHUNK
     plan = plan or (ACTIVATED if follows.gelu else OTHERWISE)
     stages = _stages(plan)
-    _resident_rows_kernel[(stripes, shares)](
+    _resident_rows_kernel[(stripes.number, stripes.shares)](
         blocks(x_MK, _ROWS, _CHUNK),
         blocks(weight_NK, _COLUMNS, _CHUNK),
         blocks(out_MN, _ROWS, plan.piece),
         follows.squares_MP,
         rows,
         columns,
-        each,
+        stripes.tiles,
         follows.eps,
         CHUNKS=chunks,
         STAGES=stages,
@@ -148,15 +147,6 @@ def resident_rows(
         launch_pdl=True,
         **turn_arguments(follows.turn),
     )
-
-
-def _grid(rows: int, columns: int) -> tuple[int, int, int]:
-    """Stripes of rows, shares that a stripe's tiles are divided into, and tiles in a share."""
-    stripes = triton.cdiv(rows, _GROUPS * _ROWS)
-    tiles = columns // _COLUMNS
-    # No more programs than there are multiprocessors, if the rows allow.
-    each = triton.cdiv(tiles, max(min(PROCESSORS // stripes, tiles), 1))
-    return stripes, triton.cdiv(tiles, each), each
 
 
 def _stages(plan: Plan) -> int:

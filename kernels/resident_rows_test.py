@@ -1,6 +1,5 @@
 """The product of rows that stay: on a GPU against exact sums, without one compiled for Hopper."""
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -10,37 +9,22 @@ from torch.nn import functional as F
 
 from kernels import resident_rows as op
 from kernels.gluon_compilation_for_tests import check_compiles
+from kernels.hopper_for_tests import (
+    DEVICE,
+    compiles,
+    make_turn,
+    matrices,
+    needs_hopper,
+    poisoned,
+    squares_of,
+)
 from kernels.norm_linear import norm_linear_triton
 from kernels.product_epilogue import Normed
-from kernels.turn import Turn, turned_reference
+from kernels.turn import turned_reference
 
-HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
-DEVICE = "cuda" if HAS_HOPPER else "cpu"
 EPS = 1e-6
 ROWS = (2048, 2049, 5000, 8192)
 PLANS = [op.Plan(0, 64, 2), op.Plan(1, 32, 1), op.Plan(100, 32, 4), op.Plan(4, 128, 1)]
-needs_hopper = pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
-compiles = pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
-
-
-def _matrices(rows: int, depth: int, columns: int) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(rows)
-    x = torch.randn(rows, depth, device=DEVICE).bfloat16()
-    return x, (torch.randn(columns, depth, device=DEVICE) / depth**0.5).bfloat16()
-
-
-def _squares(x: Tensor, parts: int) -> Tensor:
-    squares: Tensor = x.float().square().unflatten(1, (parts, -1)).sum(-1)
-    return squares.contiguous()
-
-
-def _turn(columns: int, head: int) -> Turn:
-    angle = 6.28 * torch.rand(33, head // 2, device=DEVICE)
-    return Turn(angle.cos(), angle.sin(), 8, columns)
-
-
-def _poisoned(rows: int, columns: int) -> Tensor:
-    return torch.full((rows, columns), math.nan, device=DEVICE, dtype=torch.bfloat16)
 
 
 def _exact(x: Tensor, weight: Tensor, follows: Normed) -> Tensor:
@@ -53,7 +37,7 @@ def _exact(x: Tensor, weight: Tensor, follows: Normed) -> Tensor:
 def _check(
     x: Tensor, weight: Tensor, follows: Normed, plan: op.Plan | None = None, size: float = 1.0
 ) -> None:
-    out = _poisoned(len(x), len(weight))
+    out = poisoned(len(x), len(weight))
     op.resident_rows(x, weight, follows, out, plan)
     exact = _exact(x, weight, follows)
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=2e-3 * size)
@@ -69,18 +53,18 @@ def _check(
 def test_norms_and_activates_or_turns(
     rows: int, depth: int, columns: int, parts: int, gelu: bool, head: int
 ) -> None:
-    x, weight = _matrices(rows, depth, columns)
-    turn = _turn(columns // 3 // 64 * 128, head) if head else None
-    _check(x, weight, Normed(_squares(x, parts), EPS, gelu, turn))
+    x, weight = matrices(rows, depth, columns)
+    turn = make_turn(columns // 3 // 64 * 128, head) if head else None
+    _check(x, weight, Normed(squares_of(x, parts), EPS, gelu, turn))
 
 
 @needs_hopper
 @pytest.mark.parametrize("depth", [64, 192, 256, 448, 512])
 @pytest.mark.parametrize("plan", PLANS)
 def test_whatever_the_plan(depth: int, plan: op.Plan) -> None:
-    x, weight = _matrices(5000, depth, 1536)
-    squares = _squares(x, 2)
-    for follows in (Normed(squares, EPS, True), Normed(squares, EPS, turn=_turn(1024, 64))):
+    x, weight = matrices(5000, depth, 1536)
+    squares = squares_of(x, 2)
+    for follows in (Normed(squares, EPS, True), Normed(squares, EPS, turn=make_turn(1024, 64))):
         _check(x, weight, follows, plan)
 
 
@@ -88,25 +72,25 @@ def test_whatever_the_plan(depth: int, plan: op.Plan) -> None:
 @pytest.mark.parametrize("columns", [128, 1152, 3072])
 @pytest.mark.parametrize("rows", [100, 8448, 20000])
 def test_any_number_of_rows_and_tiles(rows: int, columns: int) -> None:
-    x, weight = _matrices(rows, 256, columns)
-    _check(x, weight, Normed(_squares(x, 2), EPS))
+    x, weight = matrices(rows, 256, columns)
+    _check(x, weight, Normed(squares_of(x, 2), EPS))
 
 
 @needs_hopper
 @pytest.mark.parametrize("size", [1e-2, 1.0, 30.0])
 def test_gelu_of_small_and_large(size: float) -> None:
-    x, weight = _matrices(2048, 256, 768)
+    x, weight = matrices(2048, 256, 768)
     # Rows are normalised: it is the weight that makes results small or large.
-    _check(x, (size * weight.float()).bfloat16(), Normed(_squares(x, 2), EPS, True), size=size)
+    _check(x, (size * weight.float()).bfloat16(), Normed(squares_of(x, 2), EPS, True), size=size)
 
 
 @needs_hopper
 def test_one_right_after_the_other() -> None:
     """A kernel that starts early must not read what the one before still writes."""
-    x, weight = _matrices(8192, 512, 512)
+    x, weight = matrices(8192, 512, 512)
     # As of rows whose mean square is 1, so that nothing need be computed in between.
     follows = Normed(torch.full((8192, 2), 256.0, device=DEVICE), EPS)
-    rows = [x, *(_poisoned(8192, 512) for _ in range(8))]
+    rows = [x, *(poisoned(8192, 512) for _ in range(8))]
     for before, after in pairwise(rows):
         op.resident_rows(before, weight, follows, after)
     for before, after in pairwise(rows):
@@ -116,14 +100,14 @@ def test_one_right_after_the_other() -> None:
 
 @needs_hopper
 def test_the_operator_uses_it() -> None:
-    x, weight = _matrices(8192, 512, 1536)
-    turn = _turn(1024, 64)
+    x, weight = matrices(8192, 512, 1536)
+    turn = make_turn(1024, 64)
     assert op.serves(x, weight)
     assert op.serves(x, weight, turn)
     assert not op.serves(x, weight, turn._replace(columns=960))
     assert not op.serves(x.float(), weight.float())
-    squares = _squares(x, 2)
-    out = _poisoned(8192, 1536)
+    squares = squares_of(x, 2)
+    out = poisoned(8192, 1536)
     op.resident_rows(x, weight, Normed(squares, EPS, turn=turn), out)
     y = norm_linear_triton(x, weight, None, EPS, squares_MP=squares, turn=turn)
     assert y.equal(out)
@@ -133,18 +117,18 @@ def test_the_operator_uses_it() -> None:
 @pytest.mark.parametrize("depth", [256, 512])
 @pytest.mark.parametrize(("gelu", "head"), [(False, 0), (True, 0), (False, 64), (False, 32)])
 def test_compiles_for_hopper(depth: int, gelu: bool, head: int) -> None:
-    x, weight = _matrices(2048, depth, 1536)
-    follows = Normed(_squares(x, 4), EPS, gelu, _turn(1024, head) if head else None)
-    out = _poisoned(2048, 1536)
+    x, weight = matrices(2048, depth, 1536)
+    follows = Normed(squares_of(x, 4), EPS, gelu, make_turn(1024, head) if head else None)
+    out = poisoned(2048, 1536)
     check_compiles(lambda: op.resident_rows(x, weight, follows, out))
 
 
 @compiles
 @pytest.mark.parametrize("plan", PLANS)
 def test_other_plans_compile_for_hopper(plan: op.Plan) -> None:
-    x, weight = _matrices(2048, 512, 1536)
-    follows = Normed(_squares(x, 1), EPS, turn=_turn(1024, 64))
-    out = _poisoned(2048, 1536)
+    x, weight = matrices(2048, 512, 1536)
+    follows = Normed(squares_of(x, 1), EPS, turn=make_turn(1024, 64))
+    out = poisoned(2048, 1536)
     check_compiles(lambda: op.resident_rows(x, weight, follows, out, plan))
 
 
@@ -161,11 +145,3 @@ def test_what_it_fits() -> None:
     assert not op.fits(8448, 512, 500)
     assert not op.fits(8448, 512, 576)
     assert not op.fits(8448, 512, 0)
-
-
-def test_programs_have_all_tiles() -> None:
-    for rows, columns in ((2048, 1536), (5000, 1152), (8192, 2048), (8448, 768), (20000, 512)):
-        stripes, shares, each = op._grid(rows, columns)
-        assert (stripes - 1) * 128 < rows <= stripes * 128
-        assert (shares - 1) * each < columns // 128 <= shares * each
-        assert stripes * shares <= max(132, stripes)

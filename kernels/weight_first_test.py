@@ -1,44 +1,27 @@
 """The product whose weight comes first: run on a GPU, compiled for Hopper where there is none."""
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import weight_first as op
 from kernels.gluon_compilation_for_tests import check_compiles
+from kernels.hopper_for_tests import (
+    DEVICE,
+    compiles,
+    make_turn,
+    matrices,
+    needs_hopper,
+    poisoned,
+    squares_of,
+)
 from kernels.linear_add import linear_add_triton
 from kernels.norm_linear import norm_linear_triton
 from kernels.product_epilogue import Added, Normed
-from kernels.turn import Turn, turned_reference
+from kernels.turn import turned_reference
 
-HAS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
-DEVICE = "cuda" if HAS_HOPPER else "cpu"
 EPS = 1e-6
 ROWS = (65, 128, 264, 320)
-needs_hopper = pytest.mark.skipif(not HAS_HOPPER, reason="the kernel is Hopper's")
-
-
-def _matrices(rows: int, depth: int, columns: int) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(rows)
-    x = torch.randn(rows, depth, device=DEVICE).bfloat16()
-    return x, (torch.randn(columns, depth, device=DEVICE) / depth**0.5).bfloat16()
-
-
-def _squares(x: Tensor, parts: int) -> Tensor:
-    squares: Tensor = x.float().square().unflatten(1, (parts, -1)).sum(-1)
-    return squares.contiguous()
-
-
-def _turn(columns: int, head: int) -> Turn:
-    angle = 6.28 * torch.rand(33, head // 2, device=DEVICE)
-    return Turn(angle.cos(), angle.sin(), 8, columns)
-
-
-def _poisoned(rows: int, columns: int) -> Tensor:
-    return torch.full((rows, columns), math.nan, device=DEVICE, dtype=torch.bfloat16)
 
 
 @needs_hopper
@@ -49,17 +32,17 @@ def _poisoned(rows: int, columns: int) -> Tensor:
 def test_norms_and_activates_or_turns(
     rows: int, depth: int, columns: int, parts: int, gelu: bool, head: int
 ) -> None:
-    x, weight = _matrices(rows, depth, columns)
-    turn = _turn(columns - columns % 128 or columns, head) if head else None
+    x, weight = matrices(rows, depth, columns)
+    turn = make_turn(columns - columns % 128 or columns, head) if head else None
     assert op.serves(x, weight, 64, turn)
-    out = _poisoned(rows, columns)
+    out = poisoned(rows, columns)
     y = norm_linear_triton(
         x,
         weight,
         None,
         EPS,
         "gelu" if gelu else None,
-        squares_MP=_squares(x, parts),
+        squares_MP=squares_of(x, parts),
         turn=turn,
         out=out,
     )
@@ -74,11 +57,11 @@ def test_norms_and_activates_or_turns(
 @needs_hopper
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(("depth", "columns"), [(512, 512), (2048, 512), (1024, 256), (256, 64)])
-def test_adds_the_residual_and_leaves_squares(rows: int, depth: int, columns: int) -> None:
-    x, weight = _matrices(rows, depth, columns)
+def test_adds_the_residual_and_leavessquares_of(rows: int, depth: int, columns: int) -> None:
+    x, weight = matrices(rows, depth, columns)
     residual = torch.randn(rows, columns, device=DEVICE).bfloat16()
     assert op.serves(x, weight, 32)
-    y, squares = linear_add_triton(x, weight, residual, out=_poisoned(rows, columns))
+    y, squares = linear_add_triton(x, weight, residual, out=poisoned(rows, columns))
     exact = residual.double() + F.linear(x.double(), weight.double())
     torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=2e-3)
     assert squares is not None
@@ -87,7 +70,7 @@ def test_adds_the_residual_and_leaves_squares(rows: int, depth: int, columns: in
 
 @needs_hopper
 def test_reads_a_residual_that_repeats_or_is_a_slice() -> None:
-    x, weight = _matrices(2 * 5 * 8, 512, 512)
+    x, weight = matrices(2 * 5 * 8, 512, 512)
     x = x.view(2, 5, 8, 512)
     product = F.linear(x.double(), weight.double())
     whole = torch.randn(2, 9, 8, 512, device=DEVICE).bfloat16()
@@ -97,23 +80,25 @@ def test_reads_a_residual_that_repeats_or_is_a_slice() -> None:
         torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=2e-3)
 
 
-@pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
+@compiles
 @pytest.mark.parametrize(("depth", "columns"), [(512, 1536), (256, 768)])
 @pytest.mark.parametrize(("gelu", "head"), [(True, 0), (False, 64)])
 def test_a_normed_product_compiles_for_hopper(
     depth: int, columns: int, gelu: bool, head: int
 ) -> None:
-    x, weight = _matrices(264, depth, columns)
-    follows = Normed(_squares(x, 4), EPS, gelu, _turn(columns // 3 * 2, head) if head else None)
-    out = _poisoned(264, columns)
+    x, weight = matrices(264, depth, columns)
+    follows = Normed(
+        squares_of(x, 4), EPS, gelu, make_turn(columns // 3 * 2, head) if head else None
+    )
+    out = poisoned(264, columns)
     check_compiles(lambda: op.weight_first(x, weight, follows, 64, out))
 
 
-@pytest.mark.skipif(HAS_HOPPER, reason="there is a GPU to run it on")
+@compiles
 @pytest.mark.parametrize("depth", [512, 2048])
 def test_an_added_product_compiles_for_hopper(depth: int) -> None:
-    x, weight = _matrices(264, depth, 512)
-    out = _poisoned(264, 512)
+    x, weight = matrices(264, depth, 512)
+    out = poisoned(264, 512)
     follows = Added(out, 264, 0, torch.zeros(264, 16))
     check_compiles(lambda: op.weight_first(x, weight, follows, 32, out))
 
