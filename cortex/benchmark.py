@@ -27,7 +27,7 @@ from cortex.streaming import StreamCache
 from kernels.dispatch import forced
 from kernels.gpu_time import eager_time, gpu_time
 from tools.measured.command_line import command_line
-from tools.measured.table import Row, measured_here, write
+from tools.measured.table import Row, measured_here, update
 
 SIZES = flags.DEFINE_list("sizes", "XS,S,M", "model sizes")
 BATCHES = flags.DEFINE_list("batches", "1,8,32", "samples of a forward")
@@ -59,11 +59,9 @@ def main(argv: list[str]) -> None:
 def _write(rows: list[Row]) -> None:
     """The table of what has been measured so far."""
     if MEASURED.value:
-        name = "decoder_speed"
-        if QUANTIZED.value:
-            name = "int8_compiled" if COMPILED.value else "int8_speed"
+        name = "int8_speed" if QUANTIZED.value else "decoder_speed"
         command = command_line("//cortex:benchmark", places=("measured",))
-        write(measured_here(name, rows, command=command), Path(MEASURED.value))
+        update(measured_here(name, rows, command=command), Path(MEASURED.value))
 
 
 def _rows(size: str) -> Iterator[Row]:

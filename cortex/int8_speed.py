@@ -84,14 +84,23 @@ class Int8Speed:
         work = {form: forward(made.model) for form, made in self._made.items()}
         exact = self._float(batch, self._last)
         error = {form: _error(run(), exact) for form, run in work.items()}
-        place = f"batch_{samples}"
-        baselines: dict[str, float] = {}
-        if f"quant/{self._size}/{place}" in self._compiled:
-            baselines = self._compiled_times(forward)
         note = (
             f"{DYNAMIC} errs by {error[DYNAMIC]:.1e} of float32's norm, {BF16} by {error[BF16]:.1e}"
         )
-        return self._rows(place, work, baselines, note)
+        rows = self._rows(f"batch_{samples}", work, note)
+        ours = rows[0]
+        if ours.name in self._compiled:
+            rows += [
+                Row(
+                    name=f"{ours.name}/{other}",
+                    value=milliseconds,
+                    unit="ms",
+                    baselines={STATIC: ours.value, BF16: ours.baselines[BF16]},
+                    note="its layers in the same model, by torch.compile",
+                )
+                for other, milliseconds in self._compiled_times(forward).items()
+            ]
+        return rows
 
     @torch.no_grad()
     def step_rows(self, streams: int) -> list[Row]:
@@ -110,19 +119,18 @@ class Int8Speed:
             return lambda: cache.step(slot_B, batch)
 
         work = {form: step(made.model) for form, made in self._made.items()}
-        return self._rows(f"streams_{streams}", work, {}, "")
+        return self._rows(f"streams_{streams}", work, "")
 
     def _rows(
         self,
         place: str,
         work: dict[str, Callable[[], Tensor]],
-        baselines: dict[str, float],
         note: str,
     ) -> list[Row]:
         name = f"quant/{self._size}/{place}"
         rounds = [{form: gpu_time(run) for form, run in work.items()} for _ in range(_ROUNDS)]
         times = {form: _middle([each[form] for each in rounds]) for form in work}
-        milliseconds = {form: time.median for form, time in times.items()} | baselines
+        milliseconds = {form: time.median for form, time in times.items()}
         ours = milliseconds.pop(STATIC)
         bf16 = milliseconds[BF16]
         return [
@@ -145,9 +153,9 @@ class Int8Speed:
 
     def _compiled_times(self, forward: Callable[[Model], Callable[[], Tensor]]) -> dict[str, float]:
         low = to_bfloat16(self._float)
-        forms = {"torch._int_mm, compiled": with_int_mm(low)}
+        forms = {"torch_int_mm": with_int_mm(low)}
         if torchao_is_here():
-            forms["torchao, compiled"] = with_torchao(low)
+            forms["torchao"] = with_torchao(low)
 
         def time(model: Model) -> float:
             return gpu_time(torch.compile(forward(model.prepare()), dynamic=False)).median

@@ -19,7 +19,7 @@ from kernels.benchmark_cases import Case, cases
 from kernels.gpu_time import gpu_time
 from kernels.roofline import draw
 from tools.measured.command_line import command_line
-from tools.measured.table import Row, measured_here, merge, read, write
+from tools.measured.table import Row, measured_here, update, write
 
 ONLY = flags.DEFINE_list("only", "", "time only rows whose names have one of these in them")
 MEASURED = flags.DEFINE_string("measured", None, "also write a measured table into this folder")
@@ -51,9 +51,9 @@ def main(argv: list[str]) -> None:
     if MEASURED.value:
         folder = Path(MEASURED.value)
         command = command_line("//kernels:benchmark", places=("measured",))
-        table, path = measured_here(TABLE, rows, command=command), folder / f"{TABLE}.json"
-        if ONLY.value and path.exists():
-            write(merge(read(path), table), folder)
+        table = measured_here(TABLE, rows, command=command)
+        if ONLY.value:
+            update(table, folder)
         else:
             write(table, folder)
             draw(points, bandwidth, rate, folder / "kernel_roofline.png")

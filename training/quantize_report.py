@@ -20,7 +20,7 @@ from cortex.data.open_session import open_session
 from cortex.errors import InputError
 from cortex.precision import Precision
 from tools.measured.command_line import command_line
-from tools.measured.table import measured_here, merge, read, write
+from tools.measured.table import measured_here, update
 from training.quantization.comparison import compare
 from training.quantization.drawing import draw_layers, draw_scores
 from training.quantization.report import Case, as_text, measured_rows
@@ -71,9 +71,7 @@ def main(argv: list[str]) -> None:
             files=FLAGS[:3],
             places=("output", "measured"),
         )
-        table = measured_here(TABLE, measured_rows(cases), command=command)
-        earlier = Path(MEASURED.value) / f"{TABLE}.json"
-        write(merge(read(earlier), table) if earlier.exists() else table, earlier.parent)
+        update(measured_here(TABLE, measured_rows(cases), command=command), Path(MEASURED.value))
 
 
 def _case(model: str, quantized: str, recording: str, name: str) -> Case:

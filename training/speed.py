@@ -21,7 +21,7 @@ from cortex.data.simulator import SimulatorConfig, simulate
 from cortex.model import Model
 from cortex.model_config import SIZES, ModelConfig
 from cortex.session import Session
-from tools.measured.table import Row, measured_here, merge, read, render, write
+from tools.measured.table import Row, measured_here, render, update
 from training.fitting.fit_config import FitConfig
 from training.fitting.processes import joined
 from training.fitting.step_speed import (
@@ -97,9 +97,7 @@ def main(argv: list[str]) -> None:
     table = measured_here("train_speed", rows)
     print(render(table))
     if MEASURED.value:
-        folder = Path(MEASURED.value)
-        earlier = folder / f"{table.name}.json"
-        write(merge(read(earlier), table) if earlier.exists() else table, folder)
+        update(table, Path(MEASURED.value))
 
 
 def _session() -> Session:

@@ -30,7 +30,7 @@ from serving.load.search import search
 from serving.load.streams import StreamsResult, run_streams
 from serving.model_directory import ModelDirectory
 from tools.measured.command_line import command_line
-from tools.measured.table import Row, measured_here, merge, read, write
+from tools.measured.table import Row, measured_here, update
 
 PARTS = ["closed", "open", "streams", "overlap", "recovery"]
 
@@ -199,9 +199,7 @@ def _overlap(target: RunningEngine, windows: RandomWindows) -> Row:
 
 def _write(rows: list[Row], folder: Path) -> None:
     command = command_line("//serving/load:benchmark", files=("model",), places=("measured",))
-    table = measured_here("engine_speed", rows, command=command)
-    path = folder / "engine_speed.json"
-    write(merge(read(path), table) if path.exists() else table, folder)
+    update(measured_here("engine_speed", rows, command=command), folder)
 
 
 def _on_gpu() -> bool:

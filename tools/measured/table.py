@@ -142,6 +142,16 @@ def write(table: Table, folder: pathlib.Path) -> None:
     (folder / f"{table.name}.md").write_text(render(table), encoding="utf-8")
 
 
+def update(table: Table, folder: pathlib.Path) -> None:
+    """As `write`, but rows that are already there stay, if they are not measured again.
+
+    Raises:
+        ValueError: what is there is not a table.
+    """
+    path = folder / f"{table.name}.json"
+    write(merge(read(path), table) if path.exists() else table, folder)
+
+
 def read(path: pathlib.Path) -> Table:
     """Reads a table from its JSON file.
 

@@ -83,6 +83,14 @@ def test_merge_replaces_rows_by_name() -> None:
     assert merged.date == "2026-02-01"
 
 
+def test_update_keeps_what_is_not_measured_again(tmp_path: pathlib.Path) -> None:
+    again = Row(name="forward/S/rate", value=2.5, unit="1/s")
+    measured.update(_TABLE, tmp_path)
+    assert measured.read(tmp_path / f"{_TABLE.name}.json") == _TABLE
+    measured.update(dataclasses.replace(_TABLE, rows=(again,)), tmp_path)
+    assert measured.read(tmp_path / f"{_TABLE.name}.json").rows == (_TABLE.rows[0], again)
+
+
 def test_merge_says_which_rows_are_from_elsewhere() -> None:
     again = Row(name="forward/S/rate", value=2.0, unit="1/s")
     new = dataclasses.replace(_TABLE, machine="Other CPU, 1 core", rows=(again,))
