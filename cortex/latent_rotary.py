@@ -47,10 +47,6 @@ class LatentRotary(nn.Module):
         cos, sin = (phase[-last:] if last else phase for phase in self.steps(n_steps))
         return Turn(cos, sin, rows=self.config.latents_per_step, columns=columns)
 
-    def _steps(self, n_steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        step_S = torch.arange(1, n_steps + 1, device=device)
-        return self.at(step_S * self.config.grid.bins_per_step)
-
     def periods(self, device: torch.device) -> Tensor:
         """(K / 2,) float64 periods in bins."""
         config = self.config
@@ -60,3 +56,7 @@ class LatentRotary(nn.Module):
             max_period=MIN_PERIOD * config.grid.window_bins,
             device=device,
         )
+
+    def _steps(self, n_steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        step_S = torch.arange(1, n_steps + 1, device=device)
+        return self.at(step_S * self.config.grid.bins_per_step)

@@ -17,7 +17,8 @@ def to_bfloat16(model: Model) -> Model:
     The kinds' evidence is a sum over many spikes, and mean and scale multiply every velocity: their
     rounding would show, and they weigh nothing.
     """
-    model = copy.deepcopy(model)
+    # In evaluation anew, so that nothing that was prepared from the wider parameters stays.
+    model = copy.deepcopy(model).eval()
     for name, parameter in model.named_parameters():
         if not name.startswith("evidence."):
             parameter.data = parameter.data.bfloat16()

@@ -92,7 +92,8 @@ def with_float_activations(model: Model) -> Model:
 
     For comparisons; it takes as much memory as a float model.
     """
-    model = copy.deepcopy(model)
+    # In evaluation anew, so that nothing that was prepared with rounded inputs stays.
+    model = copy.deepcopy(model).eval()
     for name, layer in list(model.named_modules()):
         if isinstance(layer, Int8Layer):
             model.set_submodule(name, layer.to_float())

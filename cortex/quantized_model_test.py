@@ -1,6 +1,7 @@
 """An INT8 model decodes nearly as its float model does, and streams what it decodes offline."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -90,6 +91,15 @@ def test_activations_are_rounded_too(model: Model) -> None:
         if isinstance(layer, Int8Layer):
             twin = weights_only.get_submodule(name)
             assert torch.equal(twin.weight, layer.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copied", [with_float_activations, to_bfloat16])
+def test_a_copy_keeps_nothing_that_was_prepared(
+    model: Model, copied: Callable[[Model], Model]
+) -> None:
+    small = quantized(model, Quantization())
+    expected = _decode(copied(small))
+    assert torch.equal(_decode(copied(small.prepare())), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -42,6 +42,7 @@ from kernels.dispatch import form_for
 from kernels.matmul_tile import (
     ENOUGH_PROGRAMS,
     LEAST_ROWS,
+    PROCESSORS,
     TILE_FLOAT32,
     Tile,
     aligned,
@@ -67,7 +68,7 @@ Activation = Literal["gelu"]
 # From the largest, since the fewer loads a product, the fewer programs; each with the programs
 # that it must make to keep an H100 or H200 busy.
 _TILES = (
-    (Tile(128, 256, 64, warps=8, stages=3, tma=True, tma_store=True, resident=132), 256),
+    (Tile(128, 256, 64, warps=8, stages=3, tma=True, tma_store=True, resident=PROCESSORS), 256),
     (Tile(128, 128, 64, warps=4, stages=3, tma=True), ENOUGH_PROGRAMS),
     (Tile(64, 128, 64, warps=4, stages=5, tma=True), 66),
     (Tile(64, 64, 128, warps=4, stages=4, tma=True, tma_store=True), 0),
